@@ -1,0 +1,204 @@
+"""Postgres ops.*: what the platform knows about itself. Rows copy facts kept elsewhere and are idempotent by their key."""
+
+from __future__ import annotations
+
+from marketflow.contracts.columns import Column, Table, Type
+
+TRADE_GAP = Table(
+    layer="ops",
+    name="trade_gap",
+    grain="one row per hole in trade_id",
+    key=("venue", "product_id", "first_missing_id"),
+    columns=(
+        Column("venue", Type.STRING, "coinbase_exchange, …"),
+        Column("product_id", Type.STRING, "canonical product"),
+        Column("first_missing_id", Type.LONG, "lowest missing trade_id"),
+        Column("last_missing_id", Type.LONG, "highest missing trade_id"),
+        Column("detected_at", Type.TIMESTAMP, "when it was first seen"),
+        Column("detected_by", Type.STRING, "producer or silver"),
+        Column("cause", Type.STRING, "drop, reconnect, backpressure, killed or unknown"),
+        Column("status", Type.STRING, "open, healed or unrecoverable"),
+        Column("attempts", Type.INTEGER, "heals tried", "count"),
+        Column("healed_at", Type.TIMESTAMP, "when the last missing trade was published", "", True),
+        Column("connection_id", Type.STRING, "connection that saw it", "", True),
+    ),
+    owner="producer",
+    description="The gap ledger.",
+)
+
+STREAM_PROGRESS = Table(
+    layer="ops",
+    name="stream_progress",
+    grain="one row per streaming batch",
+    key=("query", "run_id", "batch_id", "event"),
+    columns=(
+        Column("query", Type.STRING, "bronze_trades_raw, …, live_prices"),
+        Column("run_id", Type.STRING, "Spark's id of this start of the query"),
+        Column("batch_id", Type.LONG, "batch of the query"),
+        Column("event", Type.STRING, "started, progress, idle or terminated"),
+        Column("at", Type.TIMESTAMP, "the event's own time"),
+        Column("input_rows", Type.LONG, "rows read", "count", True),
+        Column("input_rows_per_s", Type.DOUBLE, "arrival rate", "rows/s", True),
+        Column("processed_rows_per_s", Type.DOUBLE, "processing rate", "rows/s", True),
+        Column("duration_ms", Type.LONG, "trigger execution", "ms", True),
+        Column("end_offsets", Type.STRING, "JSON: topic to partition to next offset", "", True),
+        Column("latest_offsets", Type.STRING, "JSON: the topic's end as the batch saw it", "", True),
+        Column("error", Type.STRING, "why the query ended", "", True),
+    ),
+    owner="market_stream",
+    description="Every batch of every query of the stream.",
+)
+
+SERVICE_DESIRED = Table(
+    layer="ops",
+    name="service_desired",
+    grain="one row per service",
+    key=("service",),
+    columns=(
+        Column("service", Type.STRING, "name as the service backend knows it"),
+        Column("desired", Type.STRING, "running or stopped"),
+        Column("set_by", Type.STRING, "configuration, or the person or run that asked"),
+        Column("set_at", Type.TIMESTAMP, "when it was set"),
+        Column("configuration_hash", Type.STRING, "of the settings the service was started with", "", True),
+    ),
+    owner="producers",
+    description="What should run, and who said so.",
+)
+
+SERVICE_EVENT = Table(
+    layer="ops",
+    name="service_event",
+    grain="one row per thing that happened to a service",
+    key=("service", "at", "event"),
+    columns=(
+        Column("service", Type.STRING, "name as the service backend knows it"),
+        Column("at", Type.TIMESTAMP, "when"),
+        Column("event", Type.STRING, "started, stopped, restarted, down, silent, behind, healthy"),
+        Column("detail", Type.STRING, "a sentence"),
+        Column("run_id", Type.STRING, "Airflow run that did or saw it", "", True),
+    ),
+    owner="producers",
+    description="The life of producers and stream.",
+)
+
+LAYER_FRESHNESS_MARK = Table(
+    layer="ops",
+    name="layer_mark",
+    grain="one row per table",
+    key=("table_name",),
+    columns=(
+        Column("table_name", Type.STRING, "bronze.trades_raw, silver.trades, gold.bars, …"),
+        Column("complete_through", Type.TIMESTAMP, "processing time up to which everything that arrived is in"),
+        Column("newest_event_at", Type.TIMESTAMP, "event time of the newest row", "", True),
+        Column("snapshot_id", Type.LONG, "Iceberg snapshot the mark belongs to", "", True),
+        Column("updated_at", Type.TIMESTAMP, "when this row was written"),
+    ),
+    owner="each layer's writer",
+    description="What view ops.layer_freshness is made of. complete_through never moves back.",
+)
+
+SILVER_ACCOUNTING = Table(
+    layer="ops",
+    name="silver_accounting",
+    grain="one row per silver commit",
+    key=("table_name", "snapshot_id"),
+    columns=(
+        Column("table_name", Type.STRING, "silver.trades, …"),
+        Column("snapshot_id", Type.LONG, "Iceberg snapshot of the accepted rows' commit"),
+        Column("committed_at", Type.TIMESTAMP, "the snapshot's time"),
+        Column("first_offsets", Type.STRING, "JSON: topic to partition to first offset of the batch"),
+        Column("next_offsets", Type.STRING, "JSON: the watermark after the batch"),
+        Column("messages", Type.LONG, "bronze rows read = ignored + parsed + unparseable", "count"),
+        Column("ignored", Type.LONG, "messages ignored by name", "count"),
+        Column("ignored_by_name", Type.STRING, "JSON: name to count"),
+        Column("parsed", Type.LONG, "messages that gave at least one item", "count"),
+        Column("unparseable", Type.LONG, "messages that gave one rejected item with index -1", "count"),
+        Column("items", Type.LONG, "items of parsed and unparseable = accepted + duplicate + rejected", "count"),
+        Column("accepted", Type.LONG, "rows added", "count"),
+        Column("duplicate", Type.LONG, "items already there with the same content from another record", "count"),
+        Column("rejected", Type.LONG, "items in silver.rejected", "count"),
+        Column("already_here", Type.LONG, "items of a re-read record that were there; part of accepted", "count"),
+        Column("touched_hours", Type.STRING, "JSON: product to the event hours the accepted rows fall in"),
+    ),
+    owner="silver",
+    description="The balance of every silver commit, copied from its snapshot summary.",
+)
+
+PUBLISH_AUDIT = Table(
+    layer="ops",
+    name="publish_audit",
+    grain="one row per published gold table",
+    key=("table_name",),
+    columns=(
+        Column("table_name", Type.STRING, "gold.bars, …"),
+        Column("last_snapshot_id", Type.LONG, "gold snapshot up to which Postgres is true"),
+        Column(
+            "published_through", Type.TIMESTAMP, "end of the last published hour; mart takes live after it", "", True
+        ),
+        Column("published_at", Type.TIMESTAMP, "when"),
+        Column("hours", Type.INTEGER, "hours replaced by the last publication", "count"),
+        Column("row_count", Type.LONG, "rows written by the last publication", "count"),
+    ),
+    owner="publish",
+    description="What publication has done; moves in the same transaction as the rows.",
+)
+
+QUALITY_RESULT = Table(
+    layer="ops",
+    name="quality_result",
+    grain="one row per check and run",
+    key=("check_name", "checked_at"),
+    columns=(
+        Column("check_name", Type.STRING, "name of the check"),
+        Column("checked_at", Type.TIMESTAMP, "when"),
+        Column("passed", Type.BOOLEAN, "whether it held"),
+        Column("detail", Type.STRING, "what was compared and found"),
+    ),
+    owner="quality",
+    description="Results of checks over the layers.",
+)
+
+QUOTA_USAGE = Table(
+    layer="ops",
+    name="quota_usage",
+    grain="one row per source, plan and month",
+    key=("source", "plan", "month"),
+    columns=(
+        Column("source", Type.STRING, "coingecko, …"),
+        Column("plan", Type.STRING, "name of the plan"),
+        Column("month", Type.DATE, "first day of the month, UTC"),
+        Column("calls", Type.LONG, "requests sent, retries included", "count"),
+        Column("calls_allowed", Type.LONG, "the plan's monthly quota; null where there is none", "count", True),
+        Column("updated_at", Type.TIMESTAMP, "when"),
+    ),
+    owner="producer",
+    description="Calls spent against each plan.",
+)
+
+CONTRACT_VERSION = Table(
+    layer="ops",
+    name="contract_version",
+    grain="one row per table and version of its contract",
+    key=("table_name", "contract_hash"),
+    columns=(
+        Column("table_name", Type.STRING, "silver.trades, …"),
+        Column("contract_hash", Type.STRING, "SHA-256 of the columns' names and types"),
+        Column("applied_at", Type.TIMESTAMP, "when this machine applied it"),
+        Column("changes", Type.STRING, "what was created, added or widened"),
+    ),
+    owner="up",
+    description="Which contract a store was brought to, and when.",
+)
+
+OPS_TABLES = (
+    TRADE_GAP,
+    STREAM_PROGRESS,
+    SERVICE_DESIRED,
+    SERVICE_EVENT,
+    LAYER_FRESHNESS_MARK,
+    SILVER_ACCOUNTING,
+    PUBLISH_AUDIT,
+    QUALITY_RESULT,
+    QUOTA_USAGE,
+    CONTRACT_VERSION,
+)

@@ -1,0 +1,50 @@
+"""Canonical products and how each venue names them. A registry, never string surgery: symbols collide and lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A traded pair. `product_id` is BASE-QUOTE; `names` maps a venue to that venue's own name."""
+
+    product_id: str
+    base: str
+    quote: str
+    names: dict[str, str] = field(default_factory=dict)
+
+
+def _coinbase(base: str, quote: str = "USD") -> Product:
+    product_id = f"{base}-{quote}"
+    return Product(product_id, base, quote, {"coinbase_exchange": product_id})
+
+
+_BASES = ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "LTC", "AVAX", "LINK", "DOT", "BAND", "SKL")
+# Small pairs that the carried captures hold; nobody has to collect them.
+_CAPTURED = (
+    ("BAND", "BTC"),
+    ("BAND", "GBP"),
+    ("CRV", "EUR"),
+    ("DASH", "BTC"),
+    ("NMR", "EUR"),
+    ("NU", "GBP"),
+    ("SKL", "BTC"),
+    ("SKL", "GBP"),
+    ("YFI", "BTC"),
+)
+
+PRODUCTS: dict[str, Product] = {
+    product.product_id: product
+    for product in (
+        *(_coinbase(base) for base in _BASES),
+        *(_coinbase(base, quote) for base, quote in _CAPTURED),
+    )
+}
+
+_BY_VENUE_NAME = {(venue, name): product for product in PRODUCTS.values() for venue, name in product.names.items()}
+
+
+def by_venue_name(venue: str, name: str) -> Product | None:
+    """The canonical product that `venue` calls `name`, or None where the registry does not know it."""
+    return _BY_VENUE_NAME.get((venue, name))

@@ -1,0 +1,55 @@
+"""Every error marketflow raises on purpose. Each carries what is needed to resume; nothing is caught to be logged away."""
+
+from __future__ import annotations
+
+
+class MarketflowError(Exception):
+    """Root of the tree: the message says what is wrong and what to do about it."""
+
+    exit_code = 1
+
+
+class SetupError(MarketflowError):
+    """The machine or the installation lacks something; the message names it."""
+
+
+class ConfigurationError(MarketflowError):
+    """A setting is wrong; the message names it, its value and what is allowed."""
+
+    exit_code = 2
+
+
+class BusyError(MarketflowError):
+    """Another process holds the lock; try again later (exit status 75, EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
+class FenceLostError(MarketflowError):
+    """This writer no longer holds its lock and must not write any more."""
+
+
+class LakeStateError(MarketflowError):
+    """A table lacks what its contract promises (a watermark, a snapshot); going on would lose or double rows."""
+
+
+class ContractError(MarketflowError):
+    """A stored table differs from its contract in a way that is not an allowed evolution."""
+
+
+class VenueError(MarketflowError):
+    """A venue answered in a way that cannot be used; carries the request and the status."""
+
+    def __init__(self, message: str, *, http_status: int | None = None, retry_after_s: float | None = None) -> None:
+        """`http_status` and `retry_after_s` are None where the failure was not an HTTP answer."""
+        super().__init__(message)
+        self.http_status = http_status
+        self.retry_after_s = retry_after_s
+
+
+class PublishError(MarketflowError):
+    """Kafka refused or lost a message that a feed had handed over."""
+
+
+class VerificationError(MarketflowError):
+    """`marketflow verify` found missing, duplicate, extra or differing rows."""

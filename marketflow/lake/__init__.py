@@ -1,0 +1,1 @@
+"""Spark and Iceberg: session, tables, bronze, silver, gold, watermarks, maintenance; light readers without Spark."""

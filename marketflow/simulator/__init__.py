@@ -1,0 +1,1 @@
+"""An exchange on loopback: market, tape, venue servers, faults, truth. Imports no parser and no producer."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: schema, publication, freshness, ledger, audit, locks. No Spark."""
