@@ -1,4 +1,4 @@
-"""Every error marketflow raises on purpose. Each carries what is needed to resume; nothing is caught to be logged away."""
+"""Every error marketflow raises on purpose, with what is needed to resume. Nothing is caught to be logged away."""
 
 from __future__ import annotations
 
@@ -53,3 +53,7 @@ class PublishError(MarketflowError):
 
 class VerificationError(MarketflowError):
     """`marketflow verify` found missing, duplicate, extra or differing rows."""
+
+
+class KernelError(MarketflowError):
+    """A kernel was given rows that its contract excludes, or a result does not fit its column."""

@@ -1,4 +1,4 @@
-"""Postgres live.*: written by the stream alone, seconds after the poll; the same columns as gold where they share them."""
+"""Postgres live.*: written by the stream alone, seconds after the poll; columns shared with gold are gold's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Postgres ops.*: what the platform knows about itself. Rows copy facts kept elsewhere and are idempotent by their key."""
+"""Postgres ops.*: what the platform knows about itself. Rows copy facts kept elsewhere, idempotent by their key."""
 
 from __future__ import annotations
 

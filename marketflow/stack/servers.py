@@ -1,0 +1,84 @@
+"""PostgreSQL, Kafka and S3 as plain child processes: what tests use, and what `make up` hands to the supervisor."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from marketflow.settings import Settings, load
+from marketflow.stack import kafka, postgres, s3, secrets
+
+_PR_SET_PDEATHSIG = 1
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listened on a moment ago; all are held until the last is found, so they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _start(module: ModuleType, settings: Settings) -> subprocess.Popen[bytes]:
+    module.prepare(settings)
+    name = module.__name__.rsplit(".", 1)[1]
+    logs = settings.home / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with (logs / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(  # noqa: S603 - own list
+            module.command(settings),
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,  # a test that dies leaves nothing behind
+            cwd="/" if name == "postgres" else None,
+        )
+
+
+def _stop(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, stop_signal)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+
+
+@contextmanager
+def temporary_stack(home: Path, **overrides: Any) -> Iterator[Settings]:
+    """Real PostgreSQL, Kafka and S3 on free ports under `home`, with roles, databases, topics and bucket made."""
+    names = ("postgres_port", "kafka_port", "kafka_controller_port", "s3_port")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    settings = load(home=home, **{**ports, **overrides})
+    secrets.ensure(settings)
+    processes = []
+    try:
+        for module, stop_signal in ((postgres, signal.SIGINT), (s3, signal.SIGTERM), (kafka, signal.SIGTERM)):
+            processes.append((_start(module, settings), stop_signal))
+        postgres.wait_until_ready(settings)
+        postgres.bootstrap(settings)
+        s3.wait_until_ready(settings)
+        s3.create_bucket(settings)
+        kafka.wait_until_ready(settings)
+        kafka.create_topics(settings)
+        yield settings
+    finally:
+        for process, stop_signal in reversed(processes):
+            _stop(process, stop_signal)

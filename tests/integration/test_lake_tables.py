@@ -1,0 +1,43 @@
+"""Iceberg tables are brought to their contracts, and only by the allowed steps."""
+
+from __future__ import annotations
+
+import pytest
+from pyspark.sql import SparkSession
+
+from marketflow.contracts import bronze, gold, silver
+from marketflow.contracts.tables import LAKE_TABLES
+from marketflow.errors import ContractError
+from marketflow.lake import tables
+from marketflow.lake.session import table_name
+from marketflow.settings import Settings
+
+
+def test_every_lake_contract_becomes_a_table_with_its_columns_and_partitions(
+    embedded: Settings, lake: SparkSession
+) -> None:
+    assert tables.apply_contracts(lake, embedded) == {}
+    for table in LAKE_TABLES:
+        stored = lake.table(table_name(embedded, table)).schema
+        assert tuple(stored.fieldNames()) == table.column_names
+        assert [field.dataType.simpleString() for field in stored] == [c.type.spark for c in table.columns]
+    described = {
+        row.col_name: row.data_type for row in lake.sql(f"describe {table_name(embedded, gold.BARS)}").collect()
+    }
+    assert (described["Part 0"], described["Part 1"]) == ("interval", "days(open_ts)")
+
+
+def test_a_missing_nullable_column_is_added(embedded: Settings, lake: SparkSession) -> None:
+    name = table_name(embedded, silver.REJECTED)
+    lake.sql(f"alter table {name} drop column channel")
+    assert tables.apply_contracts(lake, embedded) == {"silver.rejected": ["added channel"]}
+
+
+def test_an_unknown_column_is_refused_by_name(embedded: Settings, lake: SparkSession) -> None:
+    name = table_name(embedded, bronze.BRONZE_TABLES[3])
+    lake.sql(f"alter table {name} add column surprise string")
+    try:
+        with pytest.raises(ContractError, match="candles_raw has column surprise"):
+            tables.apply_contracts(lake, embedded)
+    finally:
+        lake.sql(f"alter table {name} drop column surprise")
