@@ -1,0 +1,62 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+# `make up DATASET=live` is `MARKETFLOW_DATASET=live make up`
+ifdef DATASET
+export MARKETFLOW_DATASET := $(DATASET)
+endif
+SQL := $(shell find include/sql -name '*.sql' 2>/dev/null)
+
+.PHONY: help setup up down status check format test test-% faults-smoke replay-captures docs dag lock screenshots
+
+help: ## Print this help
+	@echo "marketflow: a market-data platform on one machine. Everything below does its own set-up."
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+setup: ## Make .venv/ from the lock and fetch the jars into .jars/
+	@scripts/setup
+
+up: setup ## Start the whole stack and wait for the first live rows (DATASET=live for the real venues)
+	@.venv/bin/marketflow up
+
+down: setup ## Stop every process; nothing is lost
+	@.venv/bin/marketflow down
+
+status: setup ## Say how the stack is
+	@.venv/bin/marketflow status
+
+check: setup ## Lint, types, SQL, imports, contracts, compose file
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/sqlfluff lint --disable-progress-bar $(SQL)
+	.venv/bin/yamllint -s docker-compose.yaml .pre-commit-config.yaml
+	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yaml
+	$(PYTHON) -m marketflow.contracts.document --check
+
+format: setup ## Let ruff and sqlfluff rewrite what they can
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+	.venv/bin/sqlfluff fix --disable-progress-bar $(SQL)
+
+test: setup ## Every test but the kills: unit, spark, dags, integration, e2e
+	.venv/bin/pytest -m "not faults" $(ARGS)
+
+test-%: setup ## One level of the ladder: make test-unit, test-spark, test-dags, test-integration, test-e2e, test-faults
+	.venv/bin/pytest -m $* $(ARGS)
+
+faults-smoke: setup ## kill -9 each part once; writes benchmarks/results/faults-smoke.json
+	$(PYTHON) -m benchmarks.faults_smoke
+
+replay-captures: setup ## Replay every capture of a folder: make replay-captures CAPTURES=DIR
+	$(PYTHON) -m benchmarks.replay_captures "$(CAPTURES)"
+
+docs: setup ## Rewrite the generated docs (docs/tables.md)
+	$(PYTHON) -m marketflow.contracts.document
+
+dag: setup ## Run one Dag once, in a database of its own: make dag DAG=gold_bars DATE=2026-11-20T05:00
+	@scripts/dag "$(DAG)" "$(DATE)"
+
+lock: ## Recompile requirements.txt from pyproject.toml
+	scripts/lock

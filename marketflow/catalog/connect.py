@@ -1,0 +1,47 @@
+"""Ready lines that open this stack's data in other tools."""
+
+from __future__ import annotations
+
+from marketflow.settings import Settings
+
+_TEXT = """\
+Read-only user marketflow_reader; {password_note}
+
+psql
+  psql "postgresql://marketflow_reader:{password}@{host}:{port}/{database}"
+  select * from mart.top_5_gainers;
+
+pandas (pip install sqlalchemy psycopg)
+  pandas.read_sql("select * from mart.enriched_prices limit 100",
+                  "postgresql+psycopg://marketflow_reader:{password}@{host}:{port}/{database}")
+
+Polars
+  polars.read_database_uri("select * from mart.bars",
+                           "postgresql://marketflow_reader:{password}@{host}:{port}/{database}", engine="adbc")
+
+Python, the lake as Arrow, Polars or pandas (in this project's .venv)
+  from marketflow import settings
+  from marketflow.lake import readers
+  trades = readers.load(settings.load(), "silver.trades")          # pyarrow.Table
+
+DuckDB on the lake (in this project's .venv; read-only)
+  connection = readers.duckdb(settings.load())
+  connection.sql("select * from gold.bars order by open_ts desc limit 5").pl()
+
+A BI tool (Metabase, Superset, Grafana, Tableau): a PostgreSQL source
+  host {host} · port {port} · database {database} · user marketflow_reader · schema mart
+"""
+
+
+def lines(settings: Settings, *, show_passwords: bool = False) -> str:
+    """Lines for psql, pandas, Polars, DuckDB and a BI tool; the password only when asked for."""
+    secret_file = settings.home / "secrets.json"
+    shown = settings.secret("postgres_marketflow_reader")
+    note = "this screen shows its password" if show_passwords else f"its password: {secret_file} (--show-passwords)"
+    return _TEXT.format(
+        password=shown if show_passwords else "PASSWORD",
+        password_note=note,
+        host=settings.postgres_host or settings.host,
+        port=settings.postgres_port,
+        database=settings.postgres_database,
+    ).rstrip()

@@ -1,0 +1,243 @@
+"""`marketflow …`: what a person types. Every command is thin; the work is in the library."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from marketflow import __version__, settings
+from marketflow.errors import ConfigurationError, MarketflowError
+
+app = typer.Typer(
+    help="A market-data platform for crypto on one machine: start it, look at it, ask it, check it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+quarantine_app = typer.Typer(help="Rejected items: what was refused, why, and its bytes.", no_args_is_help=True)
+app.add_typer(quarantine_app, name="quarantine")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
+
+
+def _emit(value: Any, as_json: bool, text: Callable[[], None]) -> None:
+    if as_json:
+        typer.echo(json.dumps(value, default=str, indent=1))
+    else:
+        text()
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"marketflow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Settings are MARKETFLOW_* variables or lines of .env; .env.example explains each."""
+
+
+@app.command()
+def up() -> None:
+    """Start everything and wait for the first live rows. Safe to run again."""
+    from marketflow.stack import up as stack_up
+
+    stack_up.run(settings.load(), typer.echo)
+
+
+@app.command()
+def down() -> None:
+    """Stop every process of the stack, in order, and wait until none is left."""
+    from marketflow.stack import down as stack_down
+
+    stack_down.run(settings.load(), typer.echo)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Services, layers, lag, free disk and the hours of outage left. Exit status 1 when something is wrong."""
+    from marketflow.stack import status as stack_status
+
+    found = stack_status.collect(settings.load())
+    _emit(found.as_dict(), as_json, lambda: typer.echo(stack_status.render(found)))
+    raise typer.Exit(0 if found.healthy else 1)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is wrong with a sick stack and what to do about it."""
+    from marketflow.stack import doctor as stack_doctor
+
+    findings = stack_doctor.examine(settings.load())
+    _emit([f.as_dict() for f in findings], as_json, lambda: typer.echo(stack_doctor.render(findings)))
+    raise typer.Exit(1 if any(finding.problem for finding in findings) else 0)
+
+
+@app.command()
+def logs(
+    service: Annotated[str, typer.Argument(help="A service of `marketflow status`, e.g. market-stream.")],
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the newest lines.")] = 50,
+) -> None:
+    """Print the newest log lines of one service."""
+    from marketflow.stack.backend import backend
+
+    typer.echo(backend(settings.load()).logs(service, lines))
+
+
+@app.command()
+def movers(
+    watch: Annotated[bool, typer.Option("--watch", help="Follow: print again with every new snapshot.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The five gainers and five losers of the last five minutes, or how far the warm-up is."""
+    from marketflow.catalog import movers as view
+
+    configuration = settings.load()
+    if watch:
+        view.watch(configuration, typer.echo)
+        return
+    found = view.latest(configuration)
+    _emit(found.as_dict(), as_json, lambda: typer.echo(view.render(found)))
+
+
+@app.command()
+def sql(
+    statement: Annotated[str | None, typer.Argument(help="A statement, or the name of a saved query.")] = None,
+    lake: Annotated[bool, typer.Option("--lake", help="Ask the lake (DuckDB on Iceberg), not PostgreSQL.")] = False,
+    show_list: Annotated[bool, typer.Option("--list", help="List the saved queries.")] = False,
+    parameter: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="A saved query's parameter: -s product=ETH-USD")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run SQL, read-only: on PostgreSQL's mart views by default, on the lake with --lake."""
+    from marketflow.catalog import queries, render
+
+    if show_list or not statement:
+        found = queries.saved_queries()
+        listing = [
+            {"name": q.name, "engine": q.engine, "purpose": q.purpose, "parameters": q.parameters}
+            for q in found.values()
+        ]
+        _emit(listing, as_json, lambda: typer.echo(render.saved_queries(found)))
+        return
+    configuration = settings.load()
+    if statement in queries.saved_queries():
+        result = queries.run_saved(configuration, statement, _assignments(parameter or []))
+    elif lake:
+        result = queries.run_on_lake(configuration, statement)
+    else:
+        result = queries.run_on_postgres(configuration, statement)
+    rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+    _emit(rows, as_json, lambda: typer.echo(render.table(result.columns, result.rows)))
+
+
+def _assignments(texts: list[str]) -> dict[str, str]:
+    wrong = [text for text in texts if "=" not in text]
+    if wrong:
+        raise ConfigurationError(f"--set takes name=value, not {wrong[0]!r}")
+    return dict(text.split("=", 1) for text in texts)
+
+
+@app.command()
+def connect(
+    show_passwords: Annotated[
+        bool, typer.Option("--show-passwords", help="Print the reader's password instead of where it is.")
+    ] = False,
+) -> None:
+    """Print ready lines for psql, pandas, Polars, DuckDB and a BI tool."""
+    from marketflow.catalog.connect import lines
+
+    typer.echo(lines(settings.load(), show_passwords=show_passwords))
+
+
+@app.command()
+def verify(
+    as_json: Json = False,
+    at_rest: Annotated[
+        bool, typer.Option("--at-rest", help="Nothing is running: judge all data, do not judge its age.")
+    ] = False,
+    truth: Annotated[Path | None, typer.Option("--truth", help="Folder of truth files, if not the home's own.")] = None,
+) -> None:
+    """Compare every layer with the simulator's truth, by code that shares nothing with what it judges."""
+    from marketflow.verify.__main__ import main as judge
+
+    arguments = [*(["--json"] if as_json else []), *(["--at-rest"] if at_rest else [])]
+    arguments += ["--truth", str(truth)] if truth else []
+    raise typer.Exit(judge(arguments))
+
+
+@app.command()
+def replay(
+    files: Annotated[list[Path], typer.Argument(help="Captures: NDJSON, JSON bodies, Parquet.")],
+    venue: Annotated[
+        str | None, typer.Option(help="Where the file does not say: coinbase_exchange, coingecko.")
+    ] = None,
+    channel: Annotated[str | None, typer.Option(help="Where the file does not say: matches, ticker, markets.")] = None,
+    product: Annotated[str | None, typer.Option(help="Canonical product where the file does not say.")] = None,
+    vs_currency: Annotated[str | None, typer.Option(help="Quote currency of aggregator pages.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Empty the replay dataset first.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send recorded payloads through every layer in dataset `replay`, and account for each message and item."""
+    from marketflow.stack import replay as stack_replay
+
+    options = {"venue": venue, "channel": channel, "product": product, "vs_currency": vs_currency}
+    found = stack_replay.run(settings.load(dataset="replay"), files, fresh=fresh, say=_say_on_stderr, **options)
+    _emit(found.as_dict(), as_json, lambda: typer.echo(stack_replay.render(found)))
+    raise typer.Exit(0 if found.balanced else 1)
+
+
+def _say_on_stderr(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+@quarantine_app.command("show")
+def quarantine_show(
+    reason: Annotated[str | None, typer.Option(help="Only this reason.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many rows, newest first.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List rejected items with reason, sentence and bytes."""
+    from marketflow.catalog import render
+    from marketflow.lake import quarantine
+
+    rows = quarantine.show(settings.load(), reason=reason, limit=limit)
+    _emit(rows, as_json, lambda: typer.echo(render.records(rows)))
+
+
+@quarantine_app.command("redrive")
+def quarantine_redrive(
+    reason: Annotated[str | None, typer.Option(help="Only items rejected for this reason.")] = None,
+) -> None:
+    """Parse rejected messages again after a fix; what parses now moves to its table."""
+    from marketflow.lake import quarantine
+    from marketflow.lake.session import spark
+
+    configuration = settings.load()
+    session = spark(configuration, "quarantine_redrive")
+    try:
+        typer.echo(str(quarantine.redrive(session, configuration, reason=reason)))
+    finally:
+        session.stop()
+
+
+def main() -> None:
+    """Entry point: an error of ours is one line and its own exit status, never a traceback."""
+    try:
+        app()
+    except MarketflowError as error:
+        typer.echo(f"marketflow: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""The embedded Airflow: its environment, its users, its metadata database. Its four parts are services.
+
+`environment` is what every `airflow` command of this home runs with; nothing is written to a configuration file,
+so there is one place that says how Airflow is set up here. Figures and reasons: docs/decisions/0002-airflow.md.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import quote
+
+from marketflow.errors import SetupError
+from marketflow.paths import PROJECT_FOLDER
+from marketflow.settings import Settings
+from marketflow.stack.secrets import write_private
+
+# One Spark application at a time on one machine: `airflow backfill` ignores a Dag's max_active_runs, a pool it obeys.
+POOLS = {
+    "spark": {"slots": 1, "description": "Spark applications; one at a time on one machine", "include_deferred": False}
+}
+USERS = {"admin": "admin", "viewer": "viewer"}
+
+
+def home(settings: Settings) -> Path:
+    """AIRFLOW_HOME."""
+    return settings.home / "airflow"
+
+
+def program() -> str:
+    """The `airflow` command of this environment."""
+    return str(Path(sys.executable).parent / "airflow")
+
+
+def base_url(settings: Settings) -> str:
+    """Where a browser finds Airflow."""
+    return f"http://{settings.host}:{settings.airflow_port}"
+
+
+def connections(settings: Settings) -> dict[str, str]:
+    """Airflow connections, as AIRFLOW_CONN_* variables."""
+    postgres = {
+        "conn_type": "postgres",
+        "host": settings.postgres_host or settings.host,
+        "port": settings.postgres_port,
+        "login": "marketflow_writer",
+        "password": settings.secret("postgres_marketflow_writer"),
+        "schema": settings.postgres_database,
+    }
+    kafka = {"conn_type": "kafka", "extra": {"bootstrap.servers": settings.bootstrap_servers, "group.id": "airflow"}}
+    lake_aws = {
+        "conn_type": "aws",
+        "login": settings.secret("s3_access_key"),
+        "password": settings.secret("s3_secret_key"),
+        "extra": {"endpoint_url": settings.s3_endpoint, "region_name": settings.aws_region},
+    }
+    services = {"conn_type": "generic", "extra": {"home": str(settings.home)}}
+    named = {"marketflow_pg": postgres, "marketflow_kafka": kafka, "lake_aws": lake_aws, "services": services}
+    return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in named.items()}
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Every AIRFLOW__* variable of this home; secrets included, so never print it."""
+    password = quote(settings.secret("postgres_airflow"))
+    metadata = f"airflow:{password}@{settings.postgres_host or settings.host}:{settings.postgres_port}/airflow"
+    options = {
+        ("core", "executor"): "LocalExecutor",
+        ("core", "parallelism"): "4",
+        ("core", "max_active_tasks_per_dag"): "4",
+        ("core", "dags_folder"): str(PROJECT_FOLDER / "dags"),
+        ("core", "plugins_folder"): str(PROJECT_FOLDER / "plugins"),
+        ("core", "load_examples"): "False",
+        ("core", "dags_are_paused_at_creation"): "False",
+        ("core", "default_timezone"): "utc",
+        ("core", "fernet_key"): settings.secret("airflow_fernet_key"),
+        ("core", "execution_api_server_url"): f"{base_url(settings)}/execution/",
+        ("core", "simple_auth_manager_users"): ",".join(f"{name}:{role}" for name, role in USERS.items()),
+        ("core", "simple_auth_manager_passwords_file"): str(home(settings) / "passwords.json"),
+        ("database", "sql_alchemy_conn"): f"postgresql+psycopg2://{metadata}",
+        ("database", "sql_alchemy_pool_size"): "5",
+        ("api", "host"): settings.host,
+        ("api", "port"): str(settings.airflow_port),
+        ("api", "base_url"): base_url(settings),
+        ("api", "workers"): "1",
+        ("api", "secret_key"): settings.secret("airflow_api_secret_key"),
+        ("api_auth", "jwt_secret"): settings.secret("airflow_jwt_secret"),
+        ("logging", "base_log_folder"): str(home(settings) / "logs"),
+        ("logging", "worker_log_server_port"): str(settings.airflow_log_port),
+        ("logging", "trigger_log_server_port"): str(settings.airflow_trigger_log_port),
+        ("scheduler", "enable_health_check"): "True",
+        ("scheduler", "scheduler_health_check_server_host"): settings.host,
+        ("scheduler", "scheduler_health_check_server_port"): str(settings.airflow_scheduler_health_port),
+        # the default of 5 s holds half the task slots that long after their task has finished
+        ("workers", "min_heartbeat_interval"): "1",
+        ("scheduler", "scheduler_idle_sleep_time"): "0.5",
+        ("scheduler", "trigger_timeout_check_interval"): "5",
+        ("dag_processor", "parsing_processes"): "1",
+        ("dag_processor", "min_file_process_interval"): "60",
+        ("dag_processor", "refresh_interval"): "30",
+        ("usage_data_collection", "enabled"): "False",
+    }
+    variables = {f"AIRFLOW__{section.upper()}__{name.upper()}": value for (section, name), value in options.items()}
+    return {"AIRFLOW_HOME": str(home(settings)), **variables, **connections(settings)}
+
+
+def prepare(settings: Settings) -> None:
+    """Folders and the users' passwords. Safe to run again."""
+    (home(settings) / "logs").mkdir(parents=True, exist_ok=True)
+    passwords = {name: settings.secret(f"airflow_{name}_password") for name in USERS}
+    write_private(home(settings) / "passwords.json", json.dumps(passwords))
+
+
+def run(settings: Settings, *arguments: str) -> str:
+    """Run one `airflow` command in this home's environment and return what it printed."""
+    from marketflow.services.environment import embedded_environment
+
+    command = [program(), *arguments]
+    variables = embedded_environment(settings) | environment(settings)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)  # noqa: S603 - own list
+    if done.returncode != 0:
+        raise SetupError(f"`airflow {' '.join(arguments)}` failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def migrate(settings: Settings) -> bool:
+    """Bring the metadata database to this Airflow's version and create the pools; True when it had to."""
+    mark = home(settings) / "migrated.json"
+    wanted = json.dumps({"airflow": version("apache-airflow"), "pools": POOLS})
+    if mark.exists() and mark.read_text() == wanted:
+        return False
+    prepare(settings)
+    run(settings, "db", "migrate")
+    pools = home(settings) / "pools.json"
+    pools.write_text(json.dumps(POOLS))
+    run(settings, "pools", "import", str(pools))
+    mark.write_text(wanted)
+    return True
+
+
+def health(settings: Settings) -> dict[str, str]:
+    """Part → status, from the API server; an API that does not answer is `{"api_server": "down"}`."""
+    url = f"{base_url(settings)}/api/v2/monitor/health"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own http address
+            parts = json.load(answer)
+    except (urllib.error.URLError, OSError, ValueError):
+        return {"api_server": "down"}
+    statuses = {name: str(part.get("status")) for name, part in parts.items() if isinstance(part, dict)}
+    return {"api_server": "healthy", **statuses}
+
+
+def wait_until_healthy(settings: Settings, timeout_s: float = 120.0) -> dict[str, str]:
+    """Until all parts say healthy, or SetupError naming those that do not."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        parts = health(settings)
+        if len(parts) >= 4 and set(parts.values()) == {"healthy"}:
+            return parts
+        if time.monotonic() > deadline:
+            raise SetupError(
+                f"Airflow is not healthy after {timeout_s:.0f} s: {parts}; see `marketflow logs airflow-scheduler`"
+            )
+        time.sleep(1)
