@@ -30,8 +30,8 @@ def top_movers(metrics: pl.DataFrame, observations: pl.DataFrame, *, per_directi
     poll_id. Source: by definition.
 
     `metrics` is `price_metrics(observations)` uncut: a row for every observation. A snapshot is final where
-    `observations` reach 300 s further back than it. Rows come back sorted by source, vs_currency, snapshot_ts,
-    direction, rank. The caller cuts.
+    `observations` hold its own poll's rows and all other polls' rows with last_updated in the 300 s before it. Rows
+    come back sorted by source, vs_currency, snapshot_ts, direction, rank. The caller cuts.
 
     Raises:
         KernelError: `metrics` lacks an observation that a snapshot needs, or `per_direction` is below one.
