@@ -234,6 +234,18 @@ def test_a_vwap_that_falls_on_a_tie_is_rounded_half_to_even() -> None:
     assert (down["vwap"], up["vwap"]) == (Decimal(1), 1 + 2 * tiny)
 
 
+def test_a_vwap_a_hair_below_a_tie_is_rounded_down_however_many_digits_it_takes_to_see_it() -> None:
+    volume = Decimal("6666666666666666666.666666666666666667")  # 10 / volume = 1.5e-18 − 2.5e-56
+    [bar] = minutes(trade(1, 0, 1, volume) | {"notional": Decimal(10)})
+    assert bar["vwap"] == Decimal("1e-18")
+
+
+def test_a_vwap_of_38_digits_keeps_them_all() -> None:
+    price = Decimal("12345678901234567890.123456789012345678")
+    [bar] = minutes(trade(1, 0, price, 1), trade(2, 1, price, 2))
+    assert bar["vwap"] == price
+
+
 def test_sums_of_a_hundred_thousand_18_digit_trades_at_60000_dollars_are_exact() -> None:
     source = random.Random(5)
     rows = [
@@ -259,6 +271,11 @@ def test_a_sum_that_does_not_fit_38_digits_is_an_error_not_a_wrapped_number(trad
     rows = [trade(trade_id, trade_id, 1, Decimal("99999999999999999999")) for trade_id in range(trades)]
     with pytest.raises(KernelError, match=r"volume of the bar at 2026-03-01 12:00:00\+00:00 does not fit"):
         minutes(*rows)
+
+
+def test_a_sum_just_above_38_digits_that_128_bits_still_hold_is_an_error_too() -> None:
+    with pytest.raises(KernelError, match="notional of the bar"):
+        minutes(trade(1, 0, Decimal(6 * 10**19), 1), trade(2, 1, Decimal(4 * 10**19), 1))
 
 
 def test_the_largest_sum_that_fits_38_digits_is_exact() -> None:
