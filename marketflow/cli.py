@@ -89,7 +89,7 @@ def logs(
     """Print the newest log lines of one service."""
     from marketflow.stack.backend import backend
 
-    typer.echo(backend(settings.load()).logs(service, lines))
+    typer.echo("\n".join(backend(settings.load()).logs(service, lines)))
 
 
 @app.command()

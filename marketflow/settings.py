@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     kafka_retention_bytes: int = Field(8 * 1024**3, ge=1024**2)
 
     # measures
-    change_tolerance_s: int = Field(90, ge=0)
+    change_tolerance_s: int = Field(90, ge=0, le=936)
     movers_per_direction: int = Field(5, ge=1, le=50)
     publish_days: int = Field(30, ge=1)
 

@@ -162,3 +162,9 @@ def bootstrap(settings: Settings) -> None:
             if not connection.execute("select 1 from pg_database where datname = %s", (database,)).fetchone():
                 statement = sql.SQL("create database {} owner {}")
                 connection.execute(statement.format(sql.Identifier(database), sql.Identifier(owner)))
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Variables the server needs beside the machine's own: none, its files say all."""
+    del settings
+    return {}

@@ -1,0 +1,43 @@
+"""# advance
+
+Turns new bronze messages into typed, deduplicated trades, quotes and prices, and brings gold's open hour up to date.
+
+**Reads** bronze.* · **Writes** silver.*, every touched hour of gold.bars, gold.price_metrics and gold.top_movers, the
+open one too (`is_complete` false) · **Schedule** every 5 minutes
+
+**Rerun** safe: a watermark moves only with the rows it covers.
+**Backfill** not this Dag: `airflow backfill create --dag-id silver …` restates whole hours.
+**When it fails** the log's last line names table and batch. Each source goes its own way, so the others are up to date;
+`marketflow quarantine show` lists what was refused, `marketflow sql accounting` where every message went.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import CronTriggerTimetable, dag
+from assets import GOLD, SILVER
+
+from marketflow_airflow.account import account
+from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
+from marketflow_airflow.spark import SparkJobOperator
+
+
+@dag(
+    schedule=CronTriggerTimetable("*/5 * * * *", timezone="UTC"),
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(minutes=60),
+    doc_md=__doc__,
+    default_args=DEFAULT_ARGS,
+    tags=[Tag.SILVER, Tag.GOLD],
+)
+def advance():
+    # no retry: the next run is five minutes away and takes up whatever this one left
+    work = SparkJobOperator(task_id="work", job="advance", retries=0)
+    for name, asset in {**SILVER, **GOLD}.items():  # one named task each, so that each emits its own asset
+        work >> account.override(task_id=f"account_{name.replace('.', '_')}", outlets=[asset])(name, asset)
+
+
+advance()

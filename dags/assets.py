@@ -1,0 +1,17 @@
+"""Every asset, declared once. The UI's asset graph shows the medallion flow from these."""
+
+from __future__ import annotations
+
+from airflow.sdk import Asset
+
+SILVER_TABLES = ("silver.trades", "silver.quotes", "silver.asset_prices")
+GOLD_TABLES = ("gold.price_metrics", "gold.top_movers", "gold.bars")
+
+SILVER = {
+    name: Asset(name, uri=f"marketflow://lake/{name.replace('.', '/')}", group="silver") for name in SILVER_TABLES
+}
+GOLD = {name: Asset(name, uri=f"marketflow://lake/{name.replace('.', '/')}", group="gold") for name in GOLD_TABLES}
+PUBLISHED = {
+    name: Asset(f"postgres.{name}", uri=f"marketflow://postgres/{name.replace('.', '/')}", group="postgres")
+    for name in GOLD_TABLES
+}

@@ -1,0 +1,46 @@
+"""# gold_bars
+
+Rewrites the hour's bars (1m, 5m, 1h), and every closed hour that late or healed trades touched since the last run.
+
+**Reads** silver.trades · **Writes** gold.bars · **Schedule** hourly, once silver is complete through the hour + 60 s
+
+**Rerun** safe: an hour is replaced whole, and the same silver gives the same rows.
+**Backfill** `airflow backfill create --dag-id gold_bars --from-date 2026-11-20T00:00 --to-date 2026-11-20T02:00
+--reprocess-behavior completed` (three hours: both ends are inclusive). A backfilled hour leaves the mark of what is
+dirty where it was. `make dag DAG=gold_bars DATE=2026-11-20T05:00` runs one hour.
+**When it waits** silver is late: see Dag advance.
+**When it fails** the log's last line names table and hours; retry. Exit status 75 means that another writer is at work.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import CronPartitionTimetable, dag
+from assets import GOLD
+
+from marketflow_airflow.account import account
+from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
+from marketflow_airflow.gold import deadline, rewrite, silver_is_complete
+from marketflow_airflow.interval import partition_param
+
+
+@dag(
+    schedule=CronPartitionTimetable("0 * * * *", timezone="UTC", run_offset=-1),
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=3),
+    params=partition_param("hour"),
+    deadline=deadline("gold_bars: the hour's bars are late"),
+    doc_md=__doc__,
+    default_args=DEFAULT_ARGS,
+    tags=[Tag.GOLD],
+)
+def gold_bars():
+    name = "gold.bars"
+    done = account.override(task_id="account_gold_bars", outlets=[GOLD[name]])(name, GOLD[name])
+    silver_is_complete("silver.trades") >> rewrite(name) >> done
+
+
+gold_bars()

@@ -1,0 +1,66 @@
+"""One publication Dag per gold table, made by a factory; each one's runbook is its `doc_md`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag, task
+from assets import GOLD, PUBLISHED
+
+from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
+from marketflow_airflow.freshness import FreshnessSensor
+from marketflow_airflow.gold import deadline
+
+RUNBOOK = """# publish_{short}
+
+Copies to PostgreSQL every hour of {table} that the lake rewrote since the last publication.
+
+**Reads** the lake's {table} · **Writes** {table} in PostgreSQL, ops.publish_audit · **Schedule** when {table} was
+rewritten, and every 15 minutes: the event only wakes it, the work list is in the table's own snapshots.
+
+**Rerun** safe: whole hours are deleted and inserted in one transaction, together with the mark of what was published.
+**Backfill** none needed: a backfilled hour of gold is in a snapshot, and the next run publishes it.
+**When it waits** the lake's gold is more than an hour late: see Dags advance and gold_*.
+**When it fails** nothing was changed; `marketflow sql "select * from ops.publish_audit"` says where it stands.
+"""
+
+
+def publication(table: str) -> None:
+    """Declare the Dag of one gold table."""
+    short = table.removeprefix("gold.")
+
+    @dag(
+        dag_id=f"publish_{short}",
+        schedule=AssetOrTimeSchedule(
+            timetable=CronTriggerTimetable("*/15 * * * *", timezone="UTC"), assets=[GOLD[table]]
+        ),
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(hours=1),
+        deadline=deadline(f"publish_{short}: PostgreSQL is late", timedelta(minutes=30)),
+        doc_md=RUNBOOK.format(short=short, table=table),
+        default_args=DEFAULT_ARGS,
+        tags=[Tag.GOLD, Tag.POSTGRES],
+    )
+    def declare() -> None:
+        @task(outlets=[PUBLISHED[table]])
+        def publish(*, outlet_events: Any = None) -> dict[str, Any]:
+            from marketflow import settings
+            from marketflow.warehouse import publish as publication_of
+
+            report = publication_of.publish(settings.load(), table).as_dict()
+            outlet_events[PUBLISHED[table]].extra = report
+            return report
+
+        fresh = FreshnessSensor(
+            task_id="gold_is_there", tables=[table], beyond=timedelta(hours=-1), timeout=timedelta(minutes=45)
+        )
+        fresh >> publish()
+
+    declare()
+
+
+for gold_table in GOLD:
+    publication(gold_table)

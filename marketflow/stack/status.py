@@ -1,0 +1,149 @@
+"""How the stack is: services, freshness of each layer, lag, disk, and how long an outage it could still take."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from marketflow.catalog import render as text
+from marketflow.contracts.topics import TOPICS
+from marketflow.errors import MarketflowError
+from marketflow.services.backend import ServiceStatus
+from marketflow.settings import Settings
+from marketflow.stack.backend import backend
+from marketflow.stack.outage import Outage, outage_left
+from marketflow.warehouse.connection import connect
+
+# A layer older than this while the stack runs is late: two advance runs and a trigger for silver, gold's hour for gold.
+_LATE_AFTER = {"bronze": timedelta(minutes=3), "silver": timedelta(minutes=15), "gold": timedelta(minutes=80)}
+# Services that a whole stack runs; one that a person stopped is shown as stopped and is not a fault.
+_FREE_DISK_WARNING_BYTES = 5 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One table's mark and whether it is late."""
+
+    table_name: str
+    complete_through: datetime
+    age_s: float
+    late: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything `marketflow status` shows. `problems` are sentences; an empty list is health."""
+
+    dataset: str
+    services: dict[str, ServiceStatus]
+    layers: list[Layer] = field(default_factory=list)
+    lag_messages: dict[str, int] = field(default_factory=dict)
+    open_gaps: int = 0
+    outage: Outage | None = None
+    free_disk_bytes: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {"healthy": self.healthy, **asdict(self)}
+
+
+def _layers(connection: psycopg.Connection[tuple[Any, ...]], now: datetime) -> list[Layer]:
+    rows = connection.execute("select table_name, complete_through from ops.layer_freshness order by table_name")
+    return [
+        Layer(name, at, (now - at).total_seconds(), now - at > _LATE_AFTER[name.split(".")[0]])
+        for name, at in rows.fetchall()
+    ]
+
+
+def _lag(settings: Settings, connection: psycopg.Connection[tuple[Any, ...]]) -> dict[str, int]:
+    """Messages in Kafka that bronze does not have yet, by topic, from the stream's own newest batches."""
+    from marketflow.stack.outage import end_offsets
+
+    lags: dict[str, int] = {}
+    for topic in TOPICS:
+        row = connection.execute(
+            "select end_offsets from ops.stream_progress where query = %s and end_offsets is not null "
+            "order by at desc limit 1",
+            (f"bronze_{topic.bronze}",),
+        ).fetchone()
+        name = topic.full_name(settings.topic_prefix)
+        read = json.loads(row[0]).get(name, {}) if row else {}
+        ends = end_offsets(settings, name)
+        lags[name] = sum(end - int(read.get(str(partition), 0)) for partition, end in ends.items())
+    return lags
+
+
+def _service_problems(settings: Settings, services: dict[str, ServiceStatus], stopped_by_hand: set[str]) -> list[str]:
+    del settings
+    return [
+        f"{name} is {status.state}{': ' + status.detail if status.detail else ''}; `marketflow logs {name}`"
+        for name, status in services.items()
+        if status.state not in ("running", "starting") and name not in stopped_by_hand
+    ]
+
+
+def collect(settings: Settings) -> Status:
+    """Ask every part. A part that does not answer becomes a problem, not an error."""
+    services = backend(settings).status()
+    free = shutil.disk_usage(settings.home).free
+    now = datetime.now(UTC)
+    try:
+        with connect(settings) as connection:
+            by_hand = connection.execute("select service from ops.service_desired where desired = 'stopped'").fetchall()
+            layers = _layers(connection, now)
+            lag = _lag(settings, connection)
+            gaps = connection.execute("select count(*) from ops.trade_gap where status = 'open'").fetchone()
+        outage = outage_left(settings)
+    except (psycopg.Error, MarketflowError) as error:
+        problems = [*_service_problems(settings, services, set()), f"PostgreSQL or Kafka does not answer: {error}"]
+        return Status(settings.dataset, services, free_disk_bytes=free, problems=problems)
+    stopped = {name for (name,) in by_hand}
+    problems = _service_problems(settings, services, stopped)
+    problems += [
+        f"{layer.table_name} is complete through {layer.complete_through:%H:%M:%S} only, {layer.age_s / 60:.0f} min ago"
+        for layer in layers
+        if layer.late
+    ]
+    problems += outage.warnings
+    if free < _FREE_DISK_WARNING_BYTES:
+        problems.append(f"only {free / 1024**3:.1f} GiB of disk are free under {settings.home}")
+    open_gaps = int(gaps[0]) if gaps else 0
+    return Status(settings.dataset, services, layers, lag, open_gaps, outage, free, problems)
+
+
+def render(status: Status) -> str:
+    """The same for a person."""
+    services = text.table(
+        ("service", "state", "pid", "uptime"),
+        [
+            (name, one.state, one.pid or "", str(timedelta(seconds=int(one.uptime_s))) if one.uptime_s else "")
+            for name, one in status.services.items()
+        ],
+    )
+    layers = text.table(
+        ("table", "complete through (UTC)", "age", ""),
+        [
+            (layer.table_name, layer.complete_through, f"{layer.age_s:.0f} s", "late" if layer.late else "")
+            for layer in status.layers
+        ],
+    )
+    lag = ", ".join(f"{name} {count}" for name, count in status.lag_messages.items()) or "unknown"
+    outage = f"{status.outage.hours_left:.0f} h" if status.outage else "unknown"
+    facts = [
+        f"dataset {status.dataset} · open gaps {status.open_gaps} · outage that Kafka can bridge {outage} · "
+        f"free disk {status.free_disk_bytes / 1024**3:.0f} GiB",
+        f"messages not yet in bronze: {lag}",
+    ]
+    verdict = "healthy" if status.healthy else "\n".join(f"PROBLEM {problem}" for problem in status.problems)
+    return "\n\n".join([services, layers, "\n".join(facts), verdict])

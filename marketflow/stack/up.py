@@ -1,0 +1,138 @@
+"""`make up`: from nothing to live prices in Postgres, in steps that say what they do. Safe to run again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+import psycopg
+
+from marketflow.catalog import movers, render
+from marketflow.catalog.queries import run_on_postgres
+from marketflow.errors import SetupError
+from marketflow.services.supervisor import SupervisorBackend
+from marketflow.settings import Settings, load
+from marketflow.stack import airflow, kafka, ports, postgres, s3, secrets
+from marketflow.stack.announce import warm_up
+from marketflow.warehouse import schema
+from marketflow.warehouse.connection import connect
+
+Say = Callable[[str], None]
+FIRST_ROWS_TIMEOUT_S = 240.0
+
+
+class _Steps:
+    """Prints each step with the seconds since the start."""
+
+    def __init__(self, say: Say) -> None:
+        self._say, self._start = say, time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        self._say(f"[{time.monotonic() - self._start:5.1f} s] {text}")
+
+
+def _prepare(settings: Settings, supervisor: SupervisorBackend, step: _Steps) -> Settings:
+    """Secrets, ports and files; only what is not there yet, and no port moves under a running stack."""
+    secrets.ensure(settings)
+    if not supervisor.client.is_up():
+        for note in ports.record(settings):
+            step(note)
+        settings = load(dataset=settings.dataset, home=settings.home)
+    for module in (postgres, kafka, s3, airflow):
+        module.prepare(settings)
+    return settings
+
+
+def _infrastructure(settings: Settings, supervisor: SupervisorBackend, step: _Steps) -> None:
+    step("starting PostgreSQL, Kafka and the S3 API")
+    for name in ("postgres", "kafka", "s3"):
+        supervisor.start(name)
+    postgres.wait_until_ready(settings)
+    postgres.bootstrap(settings)
+    for table, changes in schema.apply(settings).items():
+        if changes != ["created"]:
+            step(f"{table}: {', '.join(changes)}")
+    s3.wait_until_ready(settings)
+    s3.create_bucket(settings)
+    kafka.wait_until_ready(settings)
+    kafka.create_topics(settings)
+
+
+def _start(supervisor: SupervisorBackend, settings: Settings, groups: set[str]) -> None:
+    """Start what should run: all of these groups but what a person stopped."""
+    with connect(settings, autocommit=True) as connection:
+        rows = connection.execute("select service from ops.service_desired where desired = 'stopped'").fetchall()
+    stopped = {name for (name,) in rows}
+    for definition in supervisor.definitions.values():
+        if definition.group in groups and definition.autostart and definition.name not in stopped:
+            supervisor.start(definition.name)
+
+
+def _wait_for_rows(settings: Settings, since: datetime, step: _Steps) -> None:
+    deadline, next_word = time.monotonic() + FIRST_ROWS_TIMEOUT_S, time.monotonic() + 20
+    while True:
+        newest = run_on_postgres(settings, "select max(polled_at) from live.asset_observation").rows[0][0]
+        if newest and newest >= since:
+            return
+        if time.monotonic() > deadline:
+            raise SetupError(
+                f"no live row arrived within {FIRST_ROWS_TIMEOUT_S:.0f} s; `marketflow doctor` says what is sick"
+            )
+        if time.monotonic() > next_word:
+            step("still waiting for the first live rows (Spark starts, then the first poll)")
+            next_word += 20
+        time.sleep(0.5)
+
+
+def _first_prices(settings: Settings) -> str:
+    result = run_on_postgres(
+        settings,
+        "select symbol, price, change_1min, change_5min, sma_5m, ema_3m, ts from live.price_metrics "
+        "where ts > now() - interval '10 minutes' order by ts desc, market_cap_rank limit 5",
+    )
+    return render.table(result.columns, result.rows)
+
+
+def run(settings: Settings, say: Say) -> None:
+    """Start everything, wait for the first live rows, then start Airflow, which owns the services from then on."""
+    step = _Steps(say)
+    supervisor = SupervisorBackend(settings)
+    settings = _prepare(settings, supervisor, step)
+    if settings.dataset == "live":
+        for line in warm_up(settings):
+            step(line)
+    supervisor = SupervisorBackend(settings)
+    supervisor.up()
+    _infrastructure(settings, supervisor, step)
+    since = _now(settings)
+    step(f"starting the {'simulated exchange, ' if settings.dataset == 'sim' else ''}producers and the Spark stream")
+    _start(supervisor, settings, {"feed", "stream"})
+    if airflow.migrate(settings):
+        step("made Airflow's metadata database")
+    _wait_for_rows(settings, since, step)
+    step("first live rows are in PostgreSQL")
+    say(_first_prices(settings))
+    step("starting Airflow")
+    _start(supervisor, settings, {"airflow"})
+    airflow.wait_until_healthy(settings)
+    step("everything runs")
+    _farewell(settings, say)
+
+
+def _now(settings: Settings) -> datetime:
+    try:
+        now: datetime = run_on_postgres(settings, "select now()").rows[0][0]
+    except psycopg.Error as error:
+        raise SetupError(f"PostgreSQL does not answer: {error}") from error
+    return now
+
+
+def _farewell(settings: Settings, say: Say) -> None:
+    from_when = movers.latest(settings).possible_from
+    say("")
+    if from_when:
+        say(f"Five-minute movers exist from {from_when:%H:%M:%S} UTC (five minutes of data): marketflow movers --watch")
+    say(f"Airflow: {airflow.base_url(settings)}  user admin (or viewer)")
+    say(f"         its password is in {airflow.home(settings) / 'passwords.json'}")
+    say("Next: marketflow status | movers | sql --list | connect | verify      Stop: make down")

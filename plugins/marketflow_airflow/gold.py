@@ -1,0 +1,41 @@
+"""What the hourly gold Dags share."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
+
+from marketflow_airflow.freshness import FreshnessSensor
+from marketflow_airflow.notify import deadline_missed
+from marketflow_airflow.spark import SparkJobOperator
+
+# A trade may reach silver a minute after its own time; the rule of the hourly gold runs.
+SETTLING = timedelta(seconds=60)
+
+
+def deadline(text: str, within: timedelta = timedelta(minutes=50)) -> DeadlineAlert:
+    """Somebody waits for this: tell them when a run has not ended `within` of being queued."""
+    return DeadlineAlert(
+        name="late",
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=within,
+        callback=AsyncCallback(deadline_missed, kwargs={"text": text}),
+    )
+
+
+def silver_is_complete(table: str) -> FreshnessSensor:
+    """Wait until this silver table holds everything that arrived until a minute after the hour's end."""
+    return FreshnessSensor(task_id="silver_is_complete", tables=[table], beyond=SETTLING, timeout=timedelta(hours=2))
+
+
+def rewrite(table: str) -> SparkJobOperator:
+    """Rewrite the run's hour; a scheduled run also every other closed hour that silver touched since."""
+    return SparkJobOperator(
+        task_id="rewrite_hours",
+        job="gold",
+        arguments=["--table", table],
+        window_option="--hours",
+        window_grain="hour",
+        only_when_scheduled=["--dirty"],
+    )

@@ -1,0 +1,78 @@
+"""The one resolver of a run's window: the same answer for scheduled, backfill, form, REST and `dags test` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import Param
+
+KEY_FORMATS = {"hour": "%Y-%m-%dT%H:%M:%S", "day": "%Y-%m-%d"}
+STEPS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """[start, end) in UTC, the partition key that names it, and what it was resolved from."""
+
+    start: datetime
+    end: datetime
+    key: str
+    source: str
+
+
+def partition_param(grain: str) -> dict[str, Param]:
+    """The parameter by which a person asks for one window in the UI's form or with `dags test -c`."""
+    return {
+        "partition": Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            title=f"Start of the {grain} (UTC)",
+            description=f"Empty for the run's own {grain}. Any time within the {grain} will do.",
+        )
+    }
+
+
+def floor(at: datetime, grain: str) -> datetime:
+    """The start of the hour or day that `at` lies in, UTC."""
+    at = at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    return at.replace(hour=0) if grain == "day" else at
+
+
+def _asked(params: Mapping[str, Any], grain: str) -> datetime | None:
+    text = params.get("partition")
+    if not text:
+        return None
+    at = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    return floor(at if at.tzinfo else at.replace(tzinfo=UTC), grain)
+
+
+def resolve(context: Mapping[str, Any], grain: str, *, now: datetime | None = None) -> Window:
+    """The window of this run: its partition key, else the asked parameter, else its logical date, else the last one.
+
+    A key is parsed rather than `partition_date` read, which is None for keys added at run time.
+
+    Raises:
+        ValueError: the key and the parameter name different windows.
+    """
+    run, asked = context["dag_run"], _asked(context.get("params") or {}, grain)
+    keyed = _from_key(run.partition_key, grain) if run.partition_key else None
+    if keyed and asked and keyed != asked:
+        raise ValueError(f"params.partition {asked} contradicts the run's partition_key {run.partition_key}")
+    now = now or datetime.now(UTC)
+    if keyed:
+        start, source = keyed, "partition_key"
+    elif asked:
+        start, source = asked, "params"
+    elif run.logical_date and floor(run.logical_date, grain) + STEPS[grain] <= now:
+        start, source = floor(run.logical_date, grain), "logical_date"
+    else:  # by hand with nothing, or `dags test` without a date: the last complete window
+        start, source = floor(run.run_after or now, grain) - STEPS[grain], "last_complete"
+    return Window(start, start + STEPS[grain], start.strftime(KEY_FORMATS[grain]), source)
+
+
+def _from_key(key: str, grain: str) -> datetime:
+    return datetime.strptime(key, KEY_FORMATS[grain]).replace(tzinfo=UTC)

@@ -1,0 +1,106 @@
+"""Starting a job of spark_jobs/ as a child process of the task, and reading what it says about its work."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException
+
+from marketflow_airflow.interval import resolve
+
+SPARK_POOL = "spark"
+EXIT_BUSY = 75
+
+
+class SparkJobOperator(BaseOperator):
+    """Runs `spark_jobs/<job>.py` and returns the JSON it wrote to its `--summary` file.
+
+    Exit status 75 says that another process holds the table's lock: the task fails and is retried, which holds no
+    slot meanwhile. Killing the task ends the job's whole process group.
+    """
+
+    template_fields: Sequence[str] = ("arguments",)
+    ui_color = "#fde68a"
+
+    def __init__(
+        self,
+        *,
+        job: str,
+        arguments: Sequence[str] = (),
+        window_option: str | None = None,
+        window_grain: str = "hour",
+        only_when_scheduled: Sequence[str] = (),
+        forced_unless_scheduled: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        """Say which job and how its command line comes from the run.
+
+        `job` is the file's stem. `window_option` (`--hours`) is given with the start of the run's window.
+        `only_when_scheduled` is added in scheduled runs, `forced_unless_scheduled` in all others: a person who asks
+        for an hour wants that hour done, the schedule wants what is due.
+        """
+        kwargs.setdefault("pool", SPARK_POOL)
+        super().__init__(**kwargs)
+        self.job, self.arguments = job, list(arguments)
+        self.window_option, self.window_grain = window_option, window_grain
+        self.only_when_scheduled = list(only_when_scheduled)
+        self.forced_unless_scheduled = list(forced_unless_scheduled)
+        self._process: subprocess.Popen[str] | None = None
+
+    def _command(self, context: Mapping[str, Any], summary: Path) -> list[str]:
+        from marketflow.paths import PROJECT_FOLDER
+
+        script = PROJECT_FOLDER / "spark_jobs" / f"{self.job}.py"
+        command = [sys.executable, str(script), *filter(None, self.arguments)]
+        if self.window_option:
+            window = resolve(context, self.window_grain)
+            self.log.info("window %s to %s, from %s", window.start, window.end, window.source)
+            command += [self.window_option, window.start.isoformat()]
+        scheduled = str(context["dag_run"].run_type) == "scheduled"
+        command += self.only_when_scheduled if scheduled else self.forced_unless_scheduled
+        return [*command, "--summary", str(summary)]
+
+    def execute(self, context: Mapping[str, Any]) -> Any:
+        """Run the job, its output going to the task's log as it comes."""
+        # Airflow's own settings and connections are no business of the job
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+        with tempfile.TemporaryDirectory() as folder:
+            summary = Path(folder) / "summary.json"
+            command = self._command(context, summary)
+            self.log.info("running %s", " ".join(command[1:]))
+            self._process = subprocess.Popen(  # noqa: S603 - our own script
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=environment,
+                start_new_session=True,
+            )
+            last = ""
+            for line in self._process.stdout or ():
+                last = line.rstrip() or last
+                self.log.info("%s", line.rstrip())
+            status = self._process.wait()
+            if status == EXIT_BUSY:
+                raise AirflowException(f"another process is writing the table, trying again later: {last}")
+            if status != 0:
+                raise AirflowException(f"{self.job} ended with {status}: {last}")
+            return json.loads(summary.read_text()) if summary.exists() else None
+
+    def on_kill(self) -> None:
+        """End the job's JVM and workers too; a job that is cut short is repeated whole."""
+        if self._process and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            try:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
