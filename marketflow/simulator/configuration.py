@@ -1,0 +1,77 @@
+"""The simulator's own knobs, read from MARKETFLOW_SIMULATOR_* variables beside marketflow.settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from marketflow.contracts.products import PRODUCTS
+from marketflow.errors import ConfigurationError
+from marketflow.paths import PROJECT_FOLDER
+from marketflow.settings import CommaSeparated
+from marketflow.simulator.faults import FaultKind
+
+MIB = 1024**2
+
+
+class SimulatorConfiguration(BaseSettings):
+    """What market is made and how its servers behave.
+
+    `rate` is trades per second and product once the tape has ended; `faults` maps a fault's name to its probability
+    per message (per request for HTTP faults); a name may be narrowed to one venue: `coingecko:http_429`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="MARKETFLOW_SIMULATOR_", env_file=PROJECT_FOLDER / ".env", frozen=True, extra="ignore"
+    )
+
+    # None means the products and currencies that the platform is set to collect
+    products: CommaSeparated | None = None
+    vs_currencies: CommaSeparated | None = None
+    rate: float = Field(3.0, gt=0, le=100_000)
+    seed: int = 20_260_707
+    tape: bool = True
+    faults: dict[str, float] = Field(default_factory=dict)
+    # a batch of trades is made, synced to the truth and sent this often
+    tick_ms: int = Field(100, ge=1, le=1000)
+    # CoinGecko's keyless limit; a call with any key is not counted. 0 means no limit
+    keyless_calls_per_minute: int = Field(30, ge=0)
+    # a reader with more unread bytes than this is cut, as the exchange cuts slow consumers
+    slow_reader_bytes: int = Field(32 * MIB, ge=1024)
+    subscribe_within_s: float = Field(5.0, gt=0)
+
+    @field_validator("products", "vs_currencies", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("products")
+    @classmethod
+    def _known_products(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        unknown = [product for product in value or () if product not in PRODUCTS]
+        if unknown:
+            raise ValueError(f"unknown product {unknown}; known: {', '.join(sorted(PRODUCTS))}")
+        return value
+
+    @field_validator("faults")
+    @classmethod
+    def _known_faults(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, probability in value.items():
+            kind = name.rpartition(":")[2]
+            if kind not in {fault.value for fault in FaultKind} or not 0 <= probability <= 1:
+                raise ValueError(f"{name}={probability}: wants a known fault and a probability from 0 to 1")
+        return value
+
+
+def load(**overrides: Any) -> SimulatorConfiguration:
+    """Read and check; a wrong value becomes one line that names its variable. An override of None is left out."""
+    try:
+        return SimulatorConfiguration(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(
+            f"MARKETFLOW_SIMULATOR_{name.upper()}: {first['msg']} (got {first.get('input')!r})"
+        ) from None

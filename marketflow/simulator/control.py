@@ -1,0 +1,114 @@
+"""Loopback control of a running simulator, and its truth to read."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from http import HTTPStatus
+from typing import Protocol
+
+import msgspec
+from aiohttp import web
+
+from marketflow.simulator.faults import VENUES, FaultBox, FaultKind, FaultRequest
+from marketflow.simulator.http_faults import STALL_S, json_answer
+from marketflow.simulator.truth import Truth, TruthFile
+
+READ_BYTES = 1024**2
+
+
+class Controlled(Protocol):
+    """What control needs of the service."""
+
+    truth: Truth
+    faults: FaultBox
+
+    def pause(self) -> None:
+        """Stop trading."""
+
+    def resume(self) -> None:
+        """Trade again, from now."""
+
+    def status(self) -> dict[str, object]:
+        """Facts for people and tests."""
+
+    def disconnect_feed(self, refuse_s: float) -> None:
+        """Cut every feed connection."""
+
+    def stall_feed(self, seconds: float) -> None:
+        """Send nothing for a while."""
+
+
+class Control:
+    """Handlers under /control and /truth."""
+
+    def __init__(self, service: Controlled) -> None:
+        self._service = service
+
+    def routes(self) -> list[web.RouteDef]:
+        """All paths that no venue has."""
+        return [
+            web.post("/control/pause", self.pause),
+            web.post("/control/resume", self.resume),
+            web.get("/control/status", self.status),
+            web.post("/control/faults", self.order_fault),
+            web.delete("/control/faults", self.clear_faults),
+            web.get("/truth/trades", self.trades),
+            web.get("/truth/prices", self.prices),
+        ]
+
+    async def pause(self, _: web.Request) -> web.Response:
+        """No trade and no price from here on; heartbeats go on."""
+        self._service.pause()
+        return json_answer(self._service.status())
+
+    async def resume(self, _: web.Request) -> web.Response:
+        """Go on at the next id."""
+        self._service.resume()
+        return json_answer(self._service.status())
+
+    async def status(self, _: web.Request) -> web.Response:
+        """What is made, who listens, what was done wrong."""
+        return json_answer(self._service.status())
+
+    async def order_fault(self, request: web.Request) -> web.Response:
+        """Take one fault, see faults.FaultRequest."""
+        try:
+            fault = msgspec.json.decode(await request.read(), type=FaultRequest)
+        except msgspec.DecodeError as error:
+            return json_answer({"error": str(error)}, HTTPStatus.BAD_REQUEST)
+        if fault.venue not in (None, *VENUES):
+            return json_answer({"error": f"venue is one of {', '.join(VENUES)}"}, HTTPStatus.BAD_REQUEST)
+        at_feed = fault.venue in (None, VENUES[0])
+        if at_feed and fault.fault is FaultKind.DISCONNECT:
+            self._service.disconnect_feed(fault.seconds or 0.0)
+            self._service.faults.note(VENUES[0], fault.fault)
+        elif at_feed and fault.fault is FaultKind.STALL:
+            self._service.stall_feed(fault.seconds or STALL_S)
+            self._service.faults.note(VENUES[0], fault.fault)
+        else:
+            self._service.faults.add(fault, time.time_ns() // 1000)
+        return json_answer({"accepted": fault})
+
+    async def clear_faults(self, _: web.Request) -> web.Response:
+        """Forget the faults that were ordered."""
+        self._service.faults.clear()
+        return json_answer(self._service.status())
+
+    async def trades(self, request: web.Request) -> web.StreamResponse:
+        """trades.ndjson as far as it is synced."""
+        return await self._stream(request, self._service.truth.trades)
+
+    async def prices(self, request: web.Request) -> web.StreamResponse:
+        """prices.ndjson as far as it is synced."""
+        return await self._stream(request, self._service.truth.prices)
+
+    @staticmethod
+    async def _stream(request: web.Request, file: TruthFile) -> web.StreamResponse:
+        end = file.synced_bytes
+        response = web.StreamResponse(headers={"content-type": "application/x-ndjson", "content-length": str(end)})
+        await response.prepare(request)
+        for start in range(0, end, READ_BYTES):
+            await response.write(await asyncio.to_thread(file.read, start, min(end, start + READ_BYTES)))
+        await response.write_eof()
+        return response

@@ -1,0 +1,194 @@
+"""The simulator as a service: one loop makes the market, makes it true, then tells it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from marketflow.settings import Settings
+from marketflow.simulator import coinbase_wire
+from marketflow.simulator.bad_messages import FeedFaults
+from marketflow.simulator.coinbase_rest import CoinbaseRest
+from marketflow.simulator.coinbase_socket import PATH, CoinbaseSocket
+from marketflow.simulator.coingecko_rest import CoinGeckoRest
+from marketflow.simulator.configuration import SimulatorConfiguration
+from marketflow.simulator.control import Control
+from marketflow.simulator.faults import COINBASE, CONNECTION_FAULTS, MESSAGE_FAULTS, FaultBox, FaultKind
+from marketflow.simulator.http_faults import STALL_S, HttpFaults
+from marketflow.simulator.market import Event, Trade
+from marketflow.simulator.simulation import Batch, Simulation
+from marketflow.simulator.texts import SECOND_US
+
+RATE_WINDOW_S = 10
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class Service:
+    """Owns the simulation, its servers and the only clock."""
+
+    def __init__(self, settings: Settings, configuration: SimulatorConfiguration) -> None:
+        self._settings = settings
+        self._configuration = configuration
+        self._simulation = Simulation(
+            configuration,
+            products=configuration.products or settings.products,
+            currencies=configuration.vs_currencies or settings.vs_currencies,
+            truth_folder=settings.home / "truth",
+            now_us=_now_us(),
+        )
+        self.truth = self._simulation.truth
+        self.faults = FaultBox(configuration.faults, configuration.seed)
+        self._feed_faults = FeedFaults(self.faults, MESSAGE_FAULTS)
+        self._socket = CoinbaseSocket(
+            tuple(self._simulation.listings),
+            slow_reader_bytes=configuration.slow_reader_bytes,
+            subscribe_within_s=configuration.subscribe_within_s,
+        )
+        self._recent: deque[tuple[int, int]] = deque()  # (time, trades) of the last seconds
+        self._last_trades: dict[str, Trade] = {}
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; the ready line is printed once both ports listen and prices exist."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        self._tell_last_matches()
+        self._simulation.start(_now_us())
+        await self._tick()
+        runner = web.AppRunner(self._application(), access_log=None, handle_signals=False)
+        await runner.setup()
+        site = web.TCPSite(runner, self._settings.host, self._settings.simulator_rest_port)
+        try:
+            await site.start()
+            host = self._settings.host
+            rest_port = runner.addresses[0][1]
+            ws_port = await self._socket.start(host, self._settings.simulator_ws_port)
+            print(f"simulator ready: ws://{host}:{ws_port}{PATH} http://{host}:{rest_port}", flush=True)
+            await self._make_market()
+        finally:
+            await self._socket.stop()
+            await runner.cleanup()
+            self.truth.close()
+
+    def _application(self) -> web.Application:
+        application = web.Application()
+        http_faults = HttpFaults(self.faults)
+        limit = self._configuration.keyless_calls_per_minute
+        for part in (
+            Control(self),
+            CoinbaseRest(self._simulation.history, http_faults),
+            CoinGeckoRest(self._simulation.assets, http_faults, limit),
+        ):
+            application.add_routes(part.routes())
+        return application
+
+    async def _make_market(self) -> None:
+        tick_s = self._configuration.tick_ms / 1000
+        while not self._stop.is_set():
+            started = time.monotonic()
+            await self._tick()
+            # at least one turn of the loop, however far behind, so that clients are read and answered
+            pause_s = max(0.0, tick_s - (time.monotonic() - started))
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._stop.wait()
+            except TimeoutError:
+                continue
+
+    async def _tick(self) -> None:
+        now_us = _now_us()
+        batch = self._simulation.step(now_us, now_us)
+        if batch.trades or batch.quotations:
+            await asyncio.to_thread(self.truth.sync)
+        self._publish(batch, now_us)
+        for product in self._simulation.market.products.values():
+            product.forgive_lag(_now_us())
+
+    def _publish(self, batch: Batch, now_us: int) -> None:
+        self._simulation.publish(batch)
+        self._connection_faults(now_us)
+        messages = coinbase_wire.messages(batch.events, self._configuration.seed)
+        self._socket.broadcast(self._feed_faults.apply(messages, now_us))
+        self._remember(batch.events)
+        self._recent.append((now_us, len(batch.trades)))
+        while self._recent[0][0] < now_us - RATE_WINDOW_S * SECOND_US:
+            self._recent.popleft()
+
+    def _connection_faults(self, now_us: int) -> None:
+        """Random disconnects and stalls, by chance per batch."""
+        if self.faults.is_idle:
+            return
+        for hit in self.faults.take(COINBASE, CONNECTION_FAULTS, now_us, channel="matches"):
+            if hit.fault is FaultKind.DISCONNECT:
+                self._socket.disconnect(hit.seconds or 0.0)
+            else:
+                self._socket.stall(hit.seconds or STALL_S)
+
+    def _remember(self, events: Sequence[Event]) -> None:
+        """What a new subscriber is told first: the last trade that the others were told."""
+        for event in events:
+            if isinstance(event, Trade):
+                self._last_trades[event.listing.product_id] = event
+        for product_id, trade in self._last_trades.items():
+            self._socket.last_match[product_id] = coinbase_wire.match(trade, self._configuration.seed, "last_match")
+            if trade.ends_order:
+                self._socket.last_ticker[product_id] = coinbase_wire.ticker(trade)
+        self._last_trades.clear()
+
+    def _tell_last_matches(self) -> None:
+        """After a restart the last trade is that of the truth; its book is not known any more, so no ticker."""
+        for product_id in self._simulation.listings:
+            trade = self._simulation.history.last_match(product_id)
+            if trade is not None:
+                self._socket.last_match[product_id] = coinbase_wire.match(trade, self._configuration.seed, "last_match")
+
+    # what control asks for
+    def pause(self) -> None:
+        """Stop trading; the products keep their ids and books."""
+        self._simulation.pause()
+
+    def resume(self) -> None:
+        """Trade again, from now; nothing is made up for the pause."""
+        if self._simulation.market.paused:
+            self._simulation.start(_now_us())
+
+    def disconnect_feed(self, refuse_s: float) -> None:
+        """Cut every feed connection."""
+        self._socket.disconnect(refuse_s)
+
+    def stall_feed(self, seconds: float) -> None:
+        """Send nothing for a while."""
+        self._socket.stall(seconds)
+
+    def status(self) -> dict[str, object]:
+        """What is made, who listens, what was done wrong."""
+        market = self._simulation.market
+        return {
+            "paused": market.paused,
+            "products": {
+                product_id: {"last_trade_id": product.last_trade_id, "sequence": product.sequence, "mid": product.mid}
+                for product_id, product in market.products.items()
+            },
+            "trades_per_s": sum(trades for _, trades in self._recent) / RATE_WINDOW_S,
+            "rate_per_product": self._configuration.rate,
+            "assets": len(self._simulation.assets.published),
+            "clients": len(self._socket.clients),
+            "sent_messages": self._socket.sent_messages,
+            "slow_readers_cut": self._socket.slow_readers_cut,
+            "faults_active": [fault.request for fault in self.faults.active],
+            "faults_done": dict(self.faults.done),
+        }
+
+
+async def serve(settings: Settings, configuration: SimulatorConfiguration) -> None:
+    """Run the service to its end."""
+    await Service(settings, configuration).run()
