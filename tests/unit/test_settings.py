@@ -1,0 +1,60 @@
+"""Settings are checked once, and a wrong one is named in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from marketflow.errors import ConfigurationError
+from marketflow.settings import load
+
+
+def test_two_datasets_share_no_topic_namespace_database_or_checkpoint(tmp_path: Path) -> None:
+    simulated, live = load(home=tmp_path, dataset="sim"), load(home=tmp_path, dataset="live")
+    for name in ("topic_prefix", "postgres_database", "checkpoints"):
+        assert getattr(simulated, name) != getattr(live, name)
+    assert simulated.namespace("silver") == "sim_silver"
+    assert live.namespace("silver") == "live_silver"
+
+
+def test_the_environment_wins_over_what_up_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stack.json").write_text(json.dumps({"kafka_port": 31092, "s3_port": 31080}))
+    monkeypatch.setenv("MARKETFLOW_HOME", str(tmp_path))
+    monkeypatch.setenv("MARKETFLOW_S3_PORT", "32080")
+    settings = load()
+    assert (settings.kafka_port, settings.s3_port) == (31092, 32080)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("MARKETFLOW_DATASET", "prod", "MARKETFLOW_DATASET: Input should be 'sim', 'live' or 'replay'"),
+        ("MARKETFLOW_PRODUCTS", "BTC-USD,FOO-BAR", r"MARKETFLOW_PRODUCTS: .*unknown product \['FOO-BAR'\]"),
+        ("MARKETFLOW_COINGECKO_POLL_INTERVAL_S", "0", "MARKETFLOW_COINGECKO_POLL_INTERVAL_S: .*greater than 0"),
+        ("MARKETFLOW_KAFKA_PORT", "many", "MARKETFLOW_KAFKA_PORT: .*valid integer"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=sentence) as caught:
+        load()
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_secret_says_how_secrets_come_to_be(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="run `make up`"):
+        load(home=tmp_path).secret("postgres_airflow")
+
+
+def test_simulated_feeds_stay_on_this_machine_and_live_ones_do_not(tmp_path: Path) -> None:
+    assert all("127.0.0.1" in url for url in load(home=tmp_path, dataset="sim").venue_urls.values())
+    live = load(home=tmp_path, dataset="live").venue_urls
+    assert live["coinbase_ws"] == "wss://ws-feed.exchange.coinbase.com"
+    assert live["coingecko_rest"] == "https://api.coingecko.com/api/v3"
+    paid = load(home=tmp_path, dataset="live", coingecko_plan="analyst").venue_urls
+    assert paid["coingecko_rest"] == "https://pro-api.coingecko.com/api/v3"
