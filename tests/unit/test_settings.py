@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from marketflow.errors import ConfigurationError
-from marketflow.settings import load
+from marketflow.paths import PROJECT_FOLDER
+from marketflow.settings import Settings, load
 
 
 def test_two_datasets_share_no_topic_namespace_database_or_checkpoint(tmp_path: Path) -> None:
@@ -58,3 +60,18 @@ def test_simulated_feeds_stay_on_this_machine_and_live_ones_do_not(tmp_path: Pat
     assert live["coingecko_rest"] == "https://api.coingecko.com/api/v3"
     paid = load(home=tmp_path, dataset="live", coingecko_plan="analyst").venue_urls
     assert paid["coingecko_rest"] == "https://pro-api.coingecko.com/api/v3"
+
+
+def test_the_example_file_names_only_real_settings_with_their_defaults() -> None:
+    text = (PROJECT_FOLDER / ".env.example").read_text()
+    lines = dict(re.findall(r"^#(MARKETFLOW_[A-Z0-9_]+)=(.*)$", text, re.MULTILINE))
+    others = ("MARKETFLOW_SIMULATOR_RATE", "MARKETFLOW_SIMULATOR_SEED", "MARKETFLOW_SECRET_")
+    named = {name: value for name, value in lines.items() if not name.startswith(others)}
+    assert len(named) >= 25
+    for name, value in named.items():
+        field = Settings.model_fields[name.removeprefix("MARKETFLOW_").lower()]
+        shown = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        if name == "MARKETFLOW_HOME":
+            assert field.default == PROJECT_FOLDER / value
+        else:
+            assert value == ("" if shown is None else f"{shown:g}" if isinstance(shown, float) else str(shown)), name
