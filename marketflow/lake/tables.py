@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-
 from pyspark.sql import SparkSession
 
 from marketflow.contracts.columns import Column, Table, Type
 from marketflow.contracts.tables import LAKE_TABLES
 from marketflow.errors import ContractError
 from marketflow.lake.session import CATALOG, table_name
+from marketflow.lake.snapshots import PROPERTY_PREFIX as PROPERTY_PREFIX
+from marketflow.lake.snapshots import SnapshotSummary as SnapshotSummary
 from marketflow.settings import Settings
 
-PROPERTY_PREFIX = "marketflow."
 # kept light from the first day (metadata files), and enough snapshots for incremental readers and the stream's recovery
 _TABLE_PROPERTIES = {
     "format-version": "2",
@@ -28,17 +26,6 @@ _TABLE_PROPERTIES = {
 }
 _WIDENINGS = {(Type.INTEGER, Type.LONG)}
 _STORED_TYPES = {kind.value: kind for kind in Type}
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotSummary:
-    """One snapshot: its id, time, operation and the `marketflow.` properties without their prefix."""
-
-    snapshot_id: int
-    parent_id: int | None
-    committed_at: datetime
-    operation: str
-    properties: dict[str, str]
 
 
 def create_statement(settings: Settings, table: Table) -> str:

@@ -1,0 +1,224 @@
+"""Gold from silver: which hours are dirty, and their atomic replacement.
+
+Gold is a pure function of silver: an hour written twice is the same hour. What is dirty is computed from silver's
+snapshot summaries and gold's own, never remembered elsewhere. Every commit of a gold table carries
+`marketflow.silver_snapshot` (the newest silver snapshot of which every reached hour is written), `marketflow.hours`
+(what it replaced) and `marketflow.complete_through`. docs/decisions/0004-gold-marks.md says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as f
+
+from marketflow.contracts.columns import Table
+from marketflow.contracts.gold import BARS, PRICE_METRICS, TOP_MOVERS
+from marketflow.contracts.silver import ASSET_PRICES, TRADES
+from marketflow.lake import gold_bars, gold_hours, gold_marks, gold_prices, gold_write
+from marketflow.lake.gold_marks import Changes, Mark
+from marketflow.lake.session import table_name
+from marketflow.lake.silver_snapshots import added_records, java_table, walk
+from marketflow.settings import Settings
+from marketflow.warehouse import freshness
+from marketflow.warehouse.connection import connect
+from marketflow.warehouse.locks import table_lock
+
+Reached = Callable[[SparkSession, Settings, str, DataFrame, Changes], set[datetime]]
+Rows = Callable[[SparkSession, Settings, str, DataFrame, list[datetime], datetime | None], DataFrame]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one gold table comes from one silver table. `completes`: its rows say whether they are complete."""
+
+    table: Table
+    silver: Table
+    reached: Reached
+    rows: Rows
+    completes: bool
+
+
+RECIPES = {
+    recipe.table.qualified: recipe
+    for recipe in (
+        Recipe(BARS, TRADES, gold_bars.reached, gold_bars.rows, completes=True),
+        Recipe(PRICE_METRICS, ASSET_PRICES, gold_prices.metrics_reached, gold_prices.metrics_rows, completes=False),
+        Recipe(TOP_MOVERS, ASSET_PRICES, gold_prices.movers_reached, gold_prices.movers_rows, completes=False),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GoldCommit:
+    """What a call wrote. `snapshot_id` is None where there was nothing to write."""
+
+    table: str
+    hours: tuple[datetime, ...]
+    snapshot_id: int | None
+    silver_snapshot: int | None
+    complete_through: datetime | None
+    rows: int
+
+    def as_dict(self) -> dict[str, object]:
+        """For a job's JSON line."""
+        return {
+            "table": self.table,
+            "hours": [hour.isoformat() for hour in self.hours],
+            "snapshot_id": self.snapshot_id,
+            "silver_snapshot": self.silver_snapshot,
+            "complete_through": self.complete_through.isoformat() if self.complete_through else None,
+            "rows": self.rows,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Everything dirty as of one silver snapshot."""
+
+    mark: Mark
+    silver_snapshot: int | None
+    hours: frozenset[datetime]
+
+
+def dirty_hours(spark: SparkSession, settings: Settings, table: Table | str) -> list[datetime]:
+    """Hours of a gold table that silver has changed since its mark, or that have become complete since; in order."""
+    recipe = _recipe(table)
+    return sorted(_plan(spark, settings, recipe, silver_complete_through(settings, recipe)).hours)
+
+
+def rewrite_dirty(spark: SparkSession, settings: Settings, table: Table | str) -> GoldCommit:
+    """Rewrite every dirty hour, the open one too, and move the mark; one commit under the table's lock.
+
+    Raises:
+        BusyError: another process writes this table.
+    """
+    recipe = _recipe(table)
+    with table_lock(settings, recipe.table.qualified):
+        # read before silver is: what silver holds afterwards is at least as complete as this
+        complete_through = silver_complete_through(settings, recipe)
+        plan = _plan(spark, settings, recipe, complete_through)
+        return _replace(spark, settings, recipe, plan, sorted(plan.hours), complete_through, moves=True)
+
+
+def replace_hours(
+    spark: SparkSession,
+    settings: Settings,
+    table: Table | str,
+    hours: Iterable[datetime],
+    complete_through: datetime | None,
+    backfill: bool = False,
+) -> GoldCommit:
+    """Replace these whole hours by what silver holds now; one commit under the table's lock.
+
+    The mark moves where `hours` hold everything that is dirty by now, and never in a backfill.
+
+    Raises:
+        BusyError: another process writes this table.
+    """
+    recipe = _recipe(table)
+    asked = sorted({gold_hours.floor(hour) for hour in hours})
+    with table_lock(settings, recipe.table.qualified):
+        plan = _plan(spark, settings, recipe, complete_through, dirty=not backfill)
+        moves = not backfill and plan.hours <= set(asked)
+        return _replace(spark, settings, recipe, plan, asked, complete_through, moves=moves)
+
+
+def silver_complete_through(settings: Settings, recipe: Recipe) -> datetime | None:
+    """The processing time through which this recipe's silver table is complete, None where it never was marked."""
+    with connect(settings) as connection:
+        return freshness.complete_through(connection, recipe.silver.qualified)
+
+
+def _recipe(table: Table | str) -> Recipe:
+    return RECIPES[table if isinstance(table, str) else table.qualified]
+
+
+def _plan(
+    spark: SparkSession, settings: Settings, recipe: Recipe, complete_through: datetime | None, *, dirty: bool = True
+) -> _Plan:
+    mark = gold_marks.of_gold(walk(java_table(spark, table_name(settings, recipe.table))))
+    silver_name = table_name(settings, recipe.silver)
+    changes = gold_marks.changes_since(walk(java_table(spark, silver_name)), mark.silver_snapshot)
+    hours: set[datetime] = set()
+    if dirty and (changes.everything or changes.touched):
+        silver = _silver(spark, silver_name, changes.newest)
+        hours |= recipe.reached(spark, settings, silver_name, silver, changes)
+    if dirty and changes.everything and recipe.table.hour_column:
+        # rows may also have gone from silver
+        gold_name = table_name(settings, recipe.table)
+        hours = hours.union(*gold_write.files_hours(spark, gold_name, recipe.table.hour_column))
+    if dirty and recipe.completes and mark.complete_through and complete_through:
+        hours |= _completed_between(mark.complete_through, complete_through)
+    return _Plan(mark, changes.newest, frozenset(hours))
+
+
+def _completed_between(previous: datetime, complete_through: datetime) -> set[datetime]:
+    """Hours with rows that ended after the one time and by the other: they were written as incomplete."""
+    return set(gold_hours.between(previous, complete_through)) if complete_through > previous else set()
+
+
+def _silver(spark: SparkSession, name: str, snapshot_id: int | None) -> DataFrame:
+    """Silver as of one snapshot, so that all reads of a commit see the same rows."""
+    return spark.read.option("versionAsOf", snapshot_id).table(name) if snapshot_id else spark.table(name)
+
+
+def _replace(
+    spark: SparkSession,
+    settings: Settings,
+    recipe: Recipe,
+    plan: _Plan,
+    hours: list[datetime],
+    complete_through: datetime | None,
+    *,
+    moves: bool,
+) -> GoldCommit:
+    name = table_name(settings, recipe.table)
+    mark = Mark(plan.silver_snapshot, _later(plan.mark.complete_through, complete_through)) if moves else plan.mark
+    properties = {"hours": gold_hours.to_json(hours)}
+    if mark.silver_snapshot:
+        properties["silver_snapshot"] = str(mark.silver_snapshot)
+    if mark.complete_through:
+        properties["complete_through"] = mark.complete_through.isoformat()
+    if hours:
+        silver_name = table_name(settings, recipe.silver)
+        silver = _silver(spark, silver_name, plan.silver_snapshot)
+        rows = recipe.rows(spark, settings, silver_name, silver, hours, complete_through)
+        gold_write.replace(spark, name, recipe.table, rows, hours, properties)
+    elif mark.silver_snapshot != plan.mark.silver_snapshot:
+        # silver moved without a row: remember it, or the covered snapshot would one day leave silver's history
+        gold_write.mark_only(spark, name, recipe.table, properties)
+    written = bool(hours) or mark.silver_snapshot != plan.mark.silver_snapshot
+    snapshot_id, newest_event_at, rows_added = _committed(spark, recipe, name, written)
+    if moves and mark.complete_through:
+        with connect(settings) as connection:
+            freshness.mark(
+                connection,
+                recipe.table.qualified,
+                mark.complete_through,
+                newest_event_at=newest_event_at,
+                snapshot_id=snapshot_id,
+            )
+    return GoldCommit(
+        recipe.table.qualified, tuple(hours), snapshot_id, mark.silver_snapshot, mark.complete_through, rows_added
+    )
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max((moment for moment in (one, other) if moment), default=None)
+
+
+def _committed(
+    spark: SparkSession, recipe: Recipe, name: str, written: bool
+) -> tuple[int | None, datetime | None, int]:
+    """Snapshot, newest event time and rows added of the commit just made under our lock."""
+    if not written:
+        return None, None, 0
+    newest = f.max(f.unix_micros(f.expr(f"readable_metrics.`{recipe.table.hour_column}`.upper_bound")))
+    bound = spark.table(f"{name}.files").agg(newest.alias("newest")).collect()[0].newest
+    table = java_table(spark, name)
+    moment = gold_hours.moment(bound) if bound is not None else None
+    return table.currentSnapshot().snapshotId(), moment, added_records(table)

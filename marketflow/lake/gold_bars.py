@@ -1,0 +1,114 @@
+"""gold.bars from silver.trades: which hours a touched hour reaches, and an hour's rows."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import polars as pl
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as f
+
+from marketflow.contracts.gold import BAR_INTERVALS_S, BARS
+from marketflow.features import frames
+from marketflow.features.bars import bars
+from marketflow.lake import gold_hours, gold_neighbours
+from marketflow.lake.gold_hours import HOUR, Run
+from marketflow.lake.gold_marks import Changes
+from marketflow.lake.gold_neighbours import Context, Stretch
+from marketflow.settings import Settings
+
+# hours of one product that one worker holds at a time: a million trades at 50 a second
+_LONGEST_RUN = 6 * HOUR
+_TRADE_COLUMNS = ("venue", "product_id", "trade_id", "price", "size", "notional", "taker_side", "event_ts")
+
+
+def reached(spark: SparkSession, settings: Settings, name: str, trades: DataFrame, changes: Changes) -> set[datetime]:
+    """Hours whose bars the changes may alter.
+
+    From the hour of the last trade before each touched hour to that of the first after it: the empty bars and the
+    holes between them change too.
+    """
+    known = gold_neighbours.extents(spark, name)
+    if changes.everything:
+        return {hour for extent in known.values() for hour in gold_hours.between(extent.first, _past(extent.last))}
+    asked = [
+        stretch
+        for product_id, hours in changes.touched.items()
+        if product_id in known
+        for run in gold_hours.runs(hours)
+        for stretch in gold_neighbours.stretches(product_id, run)
+    ]
+    found = gold_neighbours.contexts(spark, trades, known, asked)
+    between = (gold_hours.between(context.first, _past(context.last)) for context in found.values())
+    return changes.hours.union(*between)
+
+
+def rows(
+    spark: SparkSession,
+    settings: Settings,
+    name: str,
+    trades: DataFrame,
+    hours: list[datetime],
+    complete_through: datetime | None,
+) -> DataFrame:
+    """Bars of all products and intervals in these hours, computed by the kernel in Spark's workers."""
+    known = gold_neighbours.extents(spark, name)
+    asked = [
+        stretch
+        for product_id, extent in known.items()
+        for run in gold_hours.runs(hours, longest=_LONGEST_RUN)
+        if run.start <= extent.last and extent.first < run.end
+        for stretch in gold_neighbours.stretches(product_id, run)
+    ]
+    contexts = gold_neighbours.contexts(spark, trades, known, asked)
+
+    def bars_of_window(window: pa.Table) -> pa.Table:
+        return bars_of_run(window, complete_through)
+
+    return (
+        trades.select(*_TRADE_COLUMNS, gold_hours.number_column("event_ts").alias("hour_number"))
+        .where(f.col("product_id").isin({stretch.product_id for stretch in asked}))
+        .where(gold_hours.prune("event_ts", [Run(c.first, _past(c.last)) for c in contexts.values()]))
+        .join(f.broadcast(_windows(spark, contexts)), ["venue", "product_id", "hour_number"])
+        .where((f.col("event_ts") >= f.col("read_first")) & (f.col("event_ts") <= f.col("read_last")))
+        .groupBy("venue", "product_id", "run_start")
+        .applyInArrow(bars_of_window, BARS.spark_schema)
+    )
+
+
+def bars_of_run(window: pa.Table, complete_through: datetime | None) -> pa.Table:
+    """Bars of every interval for one product's run of hours; `window` carries its context and the run's borders."""
+    trades = pl.DataFrame(pl.from_arrow(window))
+    start, end = trades.item(0, "run_start"), trades.item(0, "run_end")
+    parts = [
+        bars(trades, interval=interval, start=start, end=end, complete_through=complete_through)
+        for interval in BAR_INTERVALS_S
+    ]
+    return frames.to_arrow(pl.concat(parts), BARS)
+
+
+def _windows(spark: SparkSession, contexts: dict[Stretch, Context]) -> DataFrame:
+    """A row per stretch and hour of its context, so that trades find their stretches by equality."""
+    listed = [
+        (
+            stretch.venue,
+            stretch.product_id,
+            gold_hours.number(hour),
+            stretch.run.start,
+            stretch.run.end,
+            c.first,
+            c.last,
+        )
+        for stretch, c in contexts.items()
+        for hour in gold_hours.between(c.first, _past(c.last))
+    ]
+    return spark.createDataFrame(
+        listed,
+        "venue string, product_id string, hour_number bigint, run_start timestamp, run_end timestamp, "
+        "read_first timestamp, read_last timestamp",
+    )
+
+
+def _past(moment: datetime) -> datetime:
+    return moment + timedelta(microseconds=1)

@@ -1,0 +1,66 @@
+"""What gold covers of silver, read from both tables' own snapshot summaries (docs/decisions/0004-gold-marks.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from marketflow.lake import watermark
+from marketflow.lake.snapshots import SnapshotSummary
+
+Touched = dict[str, set[datetime]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The silver snapshot gold covers, and the complete_through its is_complete flags were written with."""
+
+    silver_snapshot: int | None = None
+    complete_through: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened in silver since a mark: hours by product, or `everything` where that cannot be known."""
+
+    newest: int | None
+    touched: Touched = field(default_factory=dict)
+    everything: bool = False
+
+    @property
+    def hours(self) -> set[datetime]:
+        """Touched hours of all products."""
+        return set().union(*self.touched.values()) if self.touched else set()
+
+
+def of_gold(history: Iterable[SnapshotSummary]) -> Mark:
+    """The mark of a gold table's history (newest first): the newest written one, since compaction writes none."""
+    for snapshot in history:
+        if "hours" in snapshot.properties:
+            covered = snapshot.properties.get("silver_snapshot")
+            through = snapshot.properties.get("complete_through")
+            return Mark(int(covered) if covered else None, datetime.fromisoformat(through) if through else None)
+    return Mark()
+
+
+def changes_since(history: Iterable[SnapshotSummary], covered: int | None) -> Changes:
+    """Union of what silver's snapshots after `covered` touched (history newest first).
+
+    Everything is changed where nothing is covered yet, where the covered snapshot has left the history, and where a
+    snapshot that is no compaction does not say what it touched (rows deleted by hand): gold can be rebuilt, so the
+    answer to "unknown" is "all".
+    """
+    newest: int | None = None
+    touched: Touched = {}
+    for snapshot in history:
+        newest = newest or snapshot.snapshot_id
+        if snapshot.snapshot_id == covered:
+            return Changes(newest, touched)
+        if snapshot.operation == "replace":
+            continue
+        if watermark.TOUCHED not in snapshot.properties:
+            break
+        for product, hours in watermark.decode_touched(snapshot.properties[watermark.TOUCHED]).items():
+            touched.setdefault(product, set()).update(hours)
+    return Changes(newest, everything=newest is not None)

@@ -1,0 +1,137 @@
+"""The trades on either side of a stretch of hours: what bars need as context, and how far a new trade reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as f
+
+from marketflow.contracts.products import PRODUCTS
+from marketflow.lake import gold_hours
+from marketflow.lake.gold_hours import Run
+
+# how far the venue's times may run against its ids: a trade of a higher id is never this much earlier
+DISORDER = timedelta(seconds=60)
+_MICROSECOND = timedelta(microseconds=1)
+# neighbours are usually minutes away; each wider look is taken only for what the narrower one did not find
+_REACHES: tuple[timedelta | None, ...] = (timedelta(hours=2), timedelta(days=2), timedelta(days=60), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A product's first and last trade, as the data files' own bounds say."""
+
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stretch:
+    """Hours of one product at one venue."""
+
+    venue: str
+    product_id: str
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Times that hold a stretch with the last trade before and the first after it, both inclusive."""
+
+    first: datetime
+    last: datetime
+
+
+def extents(spark: SparkSession, name: str) -> dict[str, Extent]:
+    """First and last trade of each product, from metadata alone."""
+    bounds = "readable_metrics.event_ts"
+    rows = (
+        spark.table(f"{name}.files")
+        .groupBy(f.col("partition.product_id").alias("product_id"))
+        .agg(
+            f.min(f.unix_micros(f.expr(f"{bounds}.lower_bound"))).alias("first"),
+            f.max(f.unix_micros(f.expr(f"{bounds}.upper_bound"))).alias("last"),
+        )
+        .collect()
+    )
+    return {row.product_id: Extent(gold_hours.moment(row["first"]), gold_hours.moment(row["last"])) for row in rows}
+
+
+def stretches(product_id: str, run: Run) -> Iterator[Stretch]:
+    """The run at every venue that trades the product."""
+    for venue in PRODUCTS[product_id].names:
+        yield Stretch(venue, product_id, run)
+
+
+def contexts(
+    spark: SparkSession, trades: DataFrame, known: dict[str, Extent], asked: Iterable[Stretch]
+) -> dict[Stretch, Context]:
+    """For each stretch the times to read so that every bar in it has its neighbours by time and by trade_id.
+
+    The last trade before is looked for DISORDER earlier than the start, and DISORDER more is read before it: then
+    every trade with a lower id than it lies before the stretch, and so does every hole between two of those. The same
+    holds after. Where there is no trade before, the product's first is as far as there is to read.
+    """
+    wanted = sorted(asked)
+    before = _search(spark, trades, wanted, known, earlier=True)
+    after = _search(spark, trades, wanted, known, earlier=False)
+    found = {}
+    for stretch in wanted:
+        extent = known[stretch.product_id]
+        first = before.get(stretch, stretch.run.start) - DISORDER
+        last = after.get(stretch, stretch.run.end) + DISORDER
+        found[stretch] = Context(
+            max(first, min(extent.first, stretch.run.start)),
+            min(last, max(extent.last, stretch.run.end - _MICROSECOND)),
+        )
+    return found
+
+
+def _search(
+    spark: SparkSession, trades: DataFrame, wanted: list[Stretch], known: dict[str, Extent], *, earlier: bool
+) -> dict[Stretch, datetime]:
+    """The last trade before (or first after) each stretch that has one, at least DISORDER away from it."""
+    found: dict[Stretch, datetime] = {}
+    for reach in _REACHES:
+        windows = {}
+        for stretch in wanted:
+            extent = known[stretch.product_id]
+            limit = stretch.run.start - DISORDER if earlier else stretch.run.end + DISORDER
+            if stretch in found or (extent.first >= limit if earlier else extent.last < limit):
+                continue
+            if earlier:
+                windows[stretch] = (max(extent.first, limit - reach) if reach else extent.first, limit)
+            else:
+                end = extent.last + _MICROSECOND
+                windows[stretch] = (limit, min(end, limit + reach) if reach else end)
+        if not windows:
+            break
+        found |= _look(spark, trades, windows, earlier=earlier)
+    return found
+
+
+def _look(
+    spark: SparkSession, trades: DataFrame, windows: dict[Stretch, tuple[datetime, datetime]], *, earlier: bool
+) -> dict[Stretch, datetime]:
+    stretches_by_index = list(windows)
+    rows = [
+        (index, stretch.venue, stretch.product_id, *windows[stretch])
+        for index, stretch in enumerate(stretches_by_index)
+    ]
+    looked = spark.createDataFrame(
+        rows, "index int, venue string, product_id string, look_from timestamp, look_to timestamp"
+    )
+    moments = f.unix_micros(f.col("event_ts"))
+    hits = (
+        trades.where(f.col("product_id").isin({stretch.product_id for stretch in windows}))
+        .where(gold_hours.prune("event_ts", (Run(*window) for window in windows.values())))
+        .join(f.broadcast(looked), ["venue", "product_id"])
+        .where((f.col("event_ts") >= f.col("look_from")) & (f.col("event_ts") < f.col("look_to")))
+        .groupBy("index")
+        .agg((f.max(moments) if earlier else f.min(moments)).alias("moment"))
+        .collect()
+    )
+    return {stretches_by_index[row["index"]]: gold_hours.moment(row.moment) for row in hits}
