@@ -1,0 +1,225 @@
+"""Captures into dataset replay: the ordinary topics, headers and parsers, with origin `replay`.
+
+A header comes from the first of these that knows it: the capture's own envelope, the message's content, the option,
+and for the venue of a body that says nothing the name of its file or folder. received_at is the capture's receive time;
+where it has none it is the message's own event time, so that no trade looks late; for a message without one it is the
+time of the message before it, and for the first the file's modification time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from marketflow.contracts.products import PRODUCTS
+from marketflow.contracts.topics import SCHEMA_VERSION, TOPICS, Topic, message_key
+from marketflow.errors import ConfigurationError
+from marketflow.ingest.captures import Captured, files_of, read
+from marketflow.ingest.publisher import KafkaPublisher
+from marketflow.ingest.sniff import NOBODY, Identity, identify, topic_for, venue_in_path
+from marketflow.settings import Settings
+from marketflow.venues import coinbase_exchange, coingecko
+from marketflow.venues.validation import FIRST_EVENT_US, MAX_FUTURE_US
+
+# Messages looked at to learn whose file it is, before anything is published.
+LOOKED_AT = 1_000
+PROGRESS_EVERY = 10_000
+FLUSH_S = 120.0
+
+Progress = Callable[[Path, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FileReplay:
+    """What became of one file."""
+
+    path: Path
+    venue: str
+    messages: int
+    bytes: int
+    reconstructed: int
+    by_topic: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySummary:
+    """What was published and acknowledged. `by_topic` has the full name of every topic, also those that got nothing."""
+
+    files: tuple[FileReplay, ...]
+    by_topic: dict[str, int]
+
+    @property
+    def messages(self) -> int:
+        """All messages."""
+        return sum(self.by_topic.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the caller says for files that do not."""
+
+    venue: str | None = None
+    channel: str | None = None
+    product: str | None = None
+    vs_currency: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A message ready to be published."""
+
+    topic: Topic
+    key: bytes
+    value: bytes
+    headers: dict[str, str]
+
+
+def replay_files(
+    settings: Settings,
+    files: Sequence[Path | str],
+    *,
+    venue: str | None = None,
+    channel: str | None = None,
+    product: str | None = None,
+    vs_currency: str | None = None,
+    progress: Progress | None = None,
+) -> ReplaySummary:
+    """Publish the files' messages, in order, to the replay dataset's topics.
+
+    Every file is looked at before the first message is sent, so that an option that is missing is said at once.
+    A folder stands for the captures below it. `progress` is called with a file and how many of its messages are out.
+    """
+    if settings.dataset != "replay":
+        raise ConfigurationError(
+            f"MARKETFLOW_DATASET: replay writes to dataset replay only, not to {settings.dataset!r}"
+        )
+    options = Options(venue, channel, product, vs_currency and vs_currency.lower())
+    _check(options)
+    paths = files_of([Path(file) for file in files])
+    venues = {path: _venue_of(path, options) for path in paths}
+    for path in paths:
+        list(islice(prepared(path, venues[path], options), LOOKED_AT))
+    publisher = KafkaPublisher(settings)
+    replayed = tuple(_replay(publisher, settings, path, venues[path], options, progress) for path in paths)
+    publisher.flush(FLUSH_S)
+    by_topic = Counter({topic.full_name(settings.topic_prefix): 0 for topic in TOPICS})
+    for file in replayed:
+        by_topic.update(file.by_topic)
+    return ReplaySummary(replayed, dict(by_topic))
+
+
+def _check(options: Options) -> None:
+    if options.venue is not None and not re.fullmatch(r"[a-z][a-z0-9_]*", options.venue):
+        raise ConfigurationError(f"--venue: {options.venue!r} is no venue name (lower-case letters, digits and _)")
+    if options.product is not None and options.product not in PRODUCTS:
+        raise ConfigurationError(f"--product: {options.product!r} is unknown; known: {', '.join(sorted(PRODUCTS))}")
+    if options.vs_currency is not None and not options.vs_currency.isalnum():
+        raise ConfigurationError(f"--vs-currency: {options.vs_currency!r} is no currency")
+
+
+def _venue_of(path: Path, options: Options) -> str:
+    """The venue of messages in this file that do not say their own."""
+    seen = (
+        captured.headers.get("venue") or identify(captured.value).venue
+        for captured in islice(read(path, options.venue, options.product), LOOKED_AT)
+    )
+    found = next((venue for venue in seen if venue), None) or options.venue or venue_in_path(path)
+    if found is None:
+        raise ConfigurationError(f"{path}: cannot tell whose messages these are: name the venue with --venue")
+    return found
+
+
+def _replay(
+    publisher: KafkaPublisher,
+    settings: Settings,
+    path: Path,
+    venue: str,
+    options: Options,
+    progress: Progress | None,
+) -> FileReplay:
+    by_topic: Counter[str] = Counter()
+    size = reconstructed = 0
+    for message in prepared(path, venue, options):
+        headers = [(name, text.encode()) for name, text in message.headers.items()]
+        publisher.publish(message.topic, message.key, message.value, headers)
+        by_topic[message.topic.full_name(settings.topic_prefix)] += 1
+        size += len(message.value)
+        reconstructed += "reconstructed" in message.headers
+        if progress is not None and by_topic.total() % PROGRESS_EVERY == 0:
+            progress(path, by_topic.total())
+    if progress is not None and by_topic.total() % PROGRESS_EVERY:
+        progress(path, by_topic.total())
+    return FileReplay(path, venue, by_topic.total(), size, reconstructed, dict(by_topic))
+
+
+def prepared(path: Path, venue: str, options: Options) -> Iterator[Prepared]:
+    """The file's messages with topic, key and headers; pure but for reading the file."""
+    latest_us = time.time_ns() // 1_000 + MAX_FUTURE_US
+    before_us = path.stat().st_mtime_ns // 1_000
+    for captured in read(path, options.venue, options.product):
+        identity = identify(captured.value)
+        if identity.event_us is not None and not FIRST_EVENT_US <= identity.event_us <= latest_us:
+            identity = Identity(identity.venue, identity.channel, None)  # a time that silver will refuse
+        message = _prepared(path, captured, identity, venue, options, before_us)
+        before_us = int(message.headers["received_at"])
+        yield message
+
+
+def _prepared(
+    path: Path, captured: Captured, identity: Identity, file_venue: str, options: Options, before_us: int
+) -> Prepared:
+    said, value = captured.headers, captured.value
+    headers = {
+        "schema_version": SCHEMA_VERSION,
+        "origin": "replay",
+        "connection_id": f"replay:{path.name}",
+        **said,
+        "venue": said.get("venue") or identity.venue or file_venue,
+    }
+    headers["received_at"] = said.get("received_at") or str(identity.event_us or before_us)
+    if captured.reconstructed:
+        headers["reconstructed"] = "1"
+    product_id = None
+    if headers["venue"] == coinbase_exchange.VENUE:
+        product_id = _coinbase(path, value, headers, identity, options)
+    elif headers["venue"] == coingecko.VENUE:
+        _coingecko(path, value, headers, identity, options)
+    else:
+        headers["channel"] = said.get("channel") or identity.channel or options.channel or "unknown"
+    topic = topic_for(headers["venue"], headers["channel"], value)
+    return Prepared(topic, message_key(headers["venue"], product_id), value, headers)
+
+
+def _coinbase(path: Path, value: bytes, headers: dict[str, str], identity: Identity, options: Options) -> str | None:
+    """Complete the headers of a feed message or a page of trades; the product of its key."""
+    glimpse = coinbase_exchange.glimpse(value)
+    content_channel = identity.channel or (None if glimpse.type is None else glimpse.channel)
+    channel = headers.get("channel") or content_channel or options.channel or glimpse.channel
+    headers["channel"] = channel
+    if channel != "trades":
+        headers.pop("product_id", None)
+        return glimpse.canonical_product
+    product_id = headers.get("product_id") or options.product
+    if product_id is None:
+        raise ConfigurationError(f"{path}: a page of trades does not say its product: name it with --product")
+    headers["product_id"] = product_id
+    return product_id
+
+
+def _coingecko(path: Path, value: bytes, headers: dict[str, str], identity: Identity, options: Options) -> None:
+    """Complete the headers of a page: its quote currency, and one poll for a page that names none."""
+    headers["channel"] = headers.get("channel") or coingecko.CHANNEL
+    if "vs_currency" not in headers and "vs_currency=" not in headers.get("request", ""):
+        if options.vs_currency is not None:
+            headers["vs_currency"] = options.vs_currency
+        elif identity is not NOBODY and identity.channel == coingecko.CHANNEL:
+            raise ConfigurationError(f"{path}: a page of prices does not say its currency: name it with --vs-currency")
+    headers.setdefault("poll_id", f"replay-{hashlib.sha256(value).hexdigest()[:16]}")
+    headers.setdefault("poll_started_at", headers["received_at"])
+    headers.setdefault("page", "1")
