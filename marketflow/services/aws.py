@@ -209,7 +209,7 @@ class AwsServiceBackend:
     def _producer_status(self, producer: Producer) -> ServiceStatus:
         service = self._describe(producer)
         wanted, running = service["desiredCount"], service["runningCount"]
-        primary = next((one for one in service["deployments"] if one["status"] == "PRIMARY"), {})
+        primary: dict[str, Any] = next((one for one in service["deployments"] if one["status"] == "PRIMARY"), {})
         failed = int(primary.get("failedTasks", 0))
         state: ServiceState = "stopped"
         if running > 0:

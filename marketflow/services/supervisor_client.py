@@ -43,7 +43,7 @@ class _Transport(xmlrpc.client.Transport):
 
 @dataclass(frozen=True)
 class ProgramInfo:
-    """What supervisord says of one program; `statename` is STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED or FATAL."""
+    """What supervisord says of one program, `statename` being one of its process states."""
 
     name: str
     statename: str

@@ -209,11 +209,23 @@ class Wrapper:
         return status
 
     def _spawn(self, environment: dict[str, str]) -> int:
+        """Start the command; returns its process id once the program is in place, or has failed to be."""
         wrapper = os.getpid()
         sys.stdout.flush()
+        # closed by a successful exec, else it brings the reason
+        outcome, report = os.pipe()
         leader = os.fork()
-        if leader:
-            return leader
+        if not leader:
+            os.write(report, self._become_command(wrapper, environment).encode())
+            os._exit(CANNOT_RUN)
+        os.close(report)
+        with os.fdopen(outcome) as reasons:
+            if reason := reasons.read():
+                self._say(f"cannot run {shlex.join(self.options.command)}: {reason}")
+        return leader
+
+    def _become_command(self, wrapper: int, environment: dict[str, str]) -> str:
+        """In the child: replace it by the command. Returns only when that failed, with the reason."""
         try:
             os.setsid()
             if self.options.user:
@@ -223,11 +235,11 @@ class Wrapper:
             for number in (signal.SIGPIPE, signal.SIGXFSZ):
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            if os.getppid() == wrapper:
-                os.execvpe(self.options.command[0], self.options.command, environment)  # noqa: S606 - no shell wanted
+            if os.getppid() != wrapper:
+                return "the wrapper is gone"
+            os.execvpe(self.options.command[0], self.options.command, environment)  # noqa: S606 - no shell wanted
         except (OSError, LookupError) as error:
-            print(f"cannot run {shlex.join(self.options.command)}: {error}", file=sys.stderr, flush=True)
-        os._exit(CANNOT_RUN)
+            return str(error)
 
     def _watch(self, leader: int, began: float) -> tuple[int, bool]:
         """Until the command has ended: its status, and whether it was asked to stop."""
@@ -292,7 +304,14 @@ class Wrapper:
 
     def _say(self, sentence: str) -> None:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        print(f"{now} wrapper of {self.options.name}: {sentence}", flush=True)
+        try:
+            print(f"{now} wrapper of {self.options.name}: {sentence}", flush=True)
+        except BrokenPipeError:
+            # supervisord, which held the other end, was killed; what is left to do is more than what is left to say
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.dup2(nowhere, sys.stderr.fileno())
+            os.close(nowhere)
 
 
 def become(user_and_group: str) -> None:

@@ -1,0 +1,180 @@
+"""What runs, with which environment, and what makes its configuration another one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from marketflow.paths import PROJECT_FOLDER
+from marketflow.services.definitions import ServiceDefinition, configuration_hash, definitions
+from marketflow.services.environment import embedded_environment
+from marketflow.settings import Settings, load
+from marketflow.stack import secrets
+
+ALWAYS = {
+    "postgres",
+    "kafka",
+    "s3",
+    "market-stream",
+    "airflow-api-server",
+    "airflow-scheduler",
+    "airflow-dag-processor",
+    "airflow-triggerer",
+}
+PRODUCERS = {"producer-coinbase", "producer-coingecko"}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("MARKETFLOW_", "AWS_"))]:
+        monkeypatch.delenv(name)
+
+
+def settings(home: Path, **overrides: Any) -> Settings:
+    made = load(home=home, **overrides)
+    secrets.ensure(made)
+    return made
+
+
+def by_name(home: Path, **overrides: Any) -> dict[str, ServiceDefinition]:
+    return {one.name: one for one in definitions(settings(home, **overrides))}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        ({"dataset": "sim"}, ALWAYS | PRODUCERS | {"simulator"}),
+        ({"dataset": "live"}, ALWAYS | PRODUCERS),
+        ({"dataset": "replay"}, ALWAYS),
+        ({"dataset": "live", "deployment": "aws"}, PRODUCERS | {"market-stream"}),
+    ],
+    ids=["sim", "live", "replay", "aws"],
+)
+def test_each_dataset_and_deployment_has_exactly_its_services(
+    tmp_path: Path, overrides: dict[str, str], names: set[str]
+) -> None:
+    assert set(by_name(tmp_path, **overrides)) == names
+
+
+def test_commands_are_those_of_the_services_own_modules(tmp_path: Path) -> None:
+    found = by_name(tmp_path)
+    python = str(Path(sys.prefix) / "bin" / "python")
+
+    assert found["simulator"].command == (python, "-m", "marketflow.simulator")
+    assert found["producer-coinbase"].command == (python, "-m", "marketflow.ingest", "coinbase_exchange")
+    assert found["producer-coingecko"].command == (python, "-m", "marketflow.ingest", "coingecko")
+    assert found["market-stream"].command == (python, str(PROJECT_FOLDER / "spark_jobs" / "stream_market.py"))
+    assert found["airflow-scheduler"].command[1:] == ("scheduler", "--skip-serve-logs")
+    assert found["airflow-triggerer"].command[1:] == ("triggerer", "--skip-serve-logs")
+    assert found["postgres"].stop_signal == "INT"
+
+
+def test_everyone_waits_for_what_it_needs_and_airflow_for_postgres_alone(tmp_path: Path) -> None:
+    found = by_name(tmp_path, kafka_port=1, postgres_port=2, s3_port=3, simulator_ws_port=4, simulator_rest_port=5)
+    waits = {name: set(one.wait_for) for name, one in found.items()}
+    kafka, postgres, s3, ws, rest = (f"127.0.0.1:{port}" for port in range(1, 6))
+
+    assert waits["producer-coinbase"] == {kafka, ws}
+    assert waits["producer-coingecko"] == {kafka, rest}
+    assert waits["market-stream"] == {kafka, postgres, s3}
+    assert {name: wait for name, wait in waits.items() if name.startswith("airflow")} == {
+        name: {postgres} for name in ALWAYS if name.startswith("airflow")
+    }
+    assert not any(waits[name] for name in ("postgres", "kafka", "s3", "simulator"))
+    assert set(by_name(tmp_path, dataset="live", kafka_port=1)["producer-coinbase"].wait_for) == {kafka}
+
+
+def test_nothing_of_a_cloud_account_reaches_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "real")
+
+    for one in by_name(tmp_path).values():
+        cloud = {name: value for name, value in one.environment.items() if name.startswith("AWS_")}
+        assert cloud == {
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_REQUEST_CHECKSUM_CALCULATION": "WHEN_REQUIRED",
+            "AWS_RESPONSE_CHECKSUM_VALIDATION": "WHEN_REQUIRED",
+        }
+
+
+def test_the_embedded_environment_holds_the_settings_in_force_and_no_stray_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARKETFLOW_PRODUCTS", "ETH-USD")
+    monkeypatch.setenv("MARKETFLOW_SECRET_S3_ACCESS_KEY", "given")
+    monkeypatch.setenv("MARKETFLOW_NO_SUCH_SETTING", "x")
+    monkeypatch.setenv("SUPERVISOR_ENABLED", "1")
+    monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", "producers")
+
+    found = embedded_environment(load(home=tmp_path, dataset="live"))
+
+    assert {name: value for name, value in found.items() if name.startswith("MARKETFLOW_")} == {
+        "MARKETFLOW_HOME": str(tmp_path),
+        "MARKETFLOW_DATASET": "live",
+        "MARKETFLOW_DEPLOYMENT": "embedded",
+        "MARKETFLOW_PRODUCTS": "ETH-USD",
+        "MARKETFLOW_SECRET_S3_ACCESS_KEY": "given",
+    }
+    assert not {"SUPERVISOR_ENABLED", "AIRFLOW_CTX_DAG_ID"} & set(found)
+    assert found["PYTHONUNBUFFERED"] == "1"
+    assert found["PYSPARK_PYTHON"] == str(Path(sys.prefix) / "bin" / "python")
+
+
+def test_a_service_reads_back_the_settings_it_was_defined_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"products": ("ETH-USD",), "feed_silence_s": 7.5, "coinbase_ws_url": "ws://127.0.0.1:9/x", "kafka_port": 7}
+    environment = by_name(tmp_path, **given)["producer-coinbase"].environment
+    for name, value in environment.items():
+        if name.startswith("MARKETFLOW_"):
+            monkeypatch.setenv(name, value)
+
+    read = load()
+
+    assert {name: getattr(read, name) for name in given} == given
+    assert read.home == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("changed", "restarted"),
+    [
+        ({"products": ("ETH-USD",)}, {"simulator", "producer-coinbase"}),
+        ({"coingecko_poll_interval_s": 60.0}, {"producer-coingecko"}),
+        ({"coingecko_api_key": "key"}, {"producer-coingecko"}),
+        ({"bronze_trigger_s": 60}, {"market-stream"}),
+        ({"publish_days": 7}, set()),
+    ],
+    ids=["products", "poll-interval", "api-key", "trigger", "publication"],
+)
+def test_a_changed_setting_changes_the_configuration_of_those_it_concerns_only(
+    tmp_path: Path, changed: dict[str, object], restarted: set[str]
+) -> None:
+    before, after = by_name(tmp_path), by_name(tmp_path, **changed)
+
+    assert {name for name in before if configuration_hash(before[name]) != configuration_hash(after[name])} == restarted
+
+
+def test_the_configuration_is_the_same_from_whichever_shell_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: configuration_hash(one) for name, one in by_name(tmp_path).items()}
+    monkeypatch.setenv("PATH", f"/somewhere:{os.environ['PATH']}")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setenv("AIRFLOW_CTX_TRY_NUMBER", "2")
+    monkeypatch.setattr(sys, "executable", "/usr/bin/other-python")
+
+    assert {name: configuration_hash(one) for name, one in by_name(tmp_path).items()} == before
+
+
+def test_a_definition_shows_no_secret(tmp_path: Path) -> None:
+    one = by_name(tmp_path, coingecko_api_key="s3cr3t")["producer-coingecko"]
+
+    assert one.environment["MARKETFLOW_COINGECKO_API_KEY"] == "s3cr3t"
+    assert "s3cr3t" not in repr(one)
+    assert len(configuration_hash(one)) == 32
+    assert configuration_hash(replace(one, priority=1, autostart=False)) == configuration_hash(one)
