@@ -1,0 +1,183 @@
+"""The lake without Spark: PyIceberg into Arrow, and DuckDB with a view per table.
+
+This is the one place that makes such clients. Each gets its endpoint, keys and region spelled out: PyArrow and DuckDB
+ignore AWS_ENDPOINT_URL, and a client left to find its own way would find the real AWS.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+
+from marketflow.contracts import tables
+from marketflow.contracts.columns import Table, Type
+from marketflow.contracts.tables import LAKE_TABLES
+from marketflow.errors import ConfigurationError, LakeStateError
+from marketflow.lake.snapshots import PROPERTY_PREFIX, SnapshotSummary
+from marketflow.settings import Settings
+from marketflow.warehouse.connection import connect
+
+# avro before iceberg, which reads manifests with it
+_EXTENSIONS = ("httpfs", "avro", "iceberg")
+
+
+def metadata_location(settings: Settings, table: Table | str) -> str:
+    """Address of the table's current metadata file, as the catalog has it now."""
+    return _locations(settings, [_contract(table)])[_contract(table).qualified]
+
+
+def load(
+    settings: Settings,
+    qualified: Table | str,
+    *,
+    row_filter: Any = None,
+    columns: tuple[str, ...] | None = None,
+    snapshot_id: int | None = None,
+) -> pa.Table:
+    """Rows of `silver.trades`, columns in the contract's order, as of now or of one snapshot.
+
+    `row_filter` is a PyIceberg expression or its text: `"event_ts >= '2026-11-21T10:00:00+00:00'"`.
+    """
+    from pyiceberg.expressions import AlwaysTrue
+
+    contract = _contract(qualified)
+    wanted = columns or contract.column_names
+    scan = _opened(settings, metadata_location(settings, contract)).scan(
+        row_filter=AlwaysTrue() if row_filter is None else row_filter, selected_fields=wanted, snapshot_id=snapshot_id
+    )
+    return scan.to_arrow().select(list(wanted))
+
+
+def snapshots(settings: Settings, table: Table | str) -> list[SnapshotSummary]:
+    """The current snapshot and its ancestors, newest first, up to the oldest that was not expired."""
+    return list(_walk(_opened(settings, metadata_location(settings, table))))
+
+
+def duckdb(settings: Settings) -> Any:
+    """A DuckDB connection with a view per lake table (`silver.trades`), as of now; it reaches the lake's bucket only.
+
+    Nothing of this machine's files can be read through it, and no setting can be changed any more.
+    """
+    engine: ModuleType = importlib.import_module("duckdb")
+    connection = engine.connect(":memory:")
+    for name in _EXTENSIONS:
+        connection.load_extension(str(_extension_file(name)))
+    connection.execute("set timezone = 'UTC'")
+    connection.execute(_secret_statement(settings))
+    locations = _locations(settings, LAKE_TABLES)
+    for layer in dict.fromkeys(table.layer for table in LAKE_TABLES):
+        connection.execute(f"create schema {layer}")
+    for table in LAKE_TABLES:
+        connection.execute(_view_statement(settings, table, locations[table.qualified]))
+    connection.execute(f"set allowed_directories = ['s3://{settings.lake_bucket}/']")
+    connection.execute("set enable_external_access = false")
+    connection.execute("set lock_configuration = true")
+    return connection
+
+
+def _contract(table: Table | str) -> Table:
+    return tables.table(table) if isinstance(table, str) else table
+
+
+def _locations(settings: Settings, wanted: tuple[Table, ...] | list[Table]) -> dict[str, str]:
+    """Metadata files of these tables by qualified name, in one look at the catalog."""
+    if settings.deployment == "aws":
+        raise ConfigurationError("MARKETFLOW_DEPLOYMENT=aws keeps its catalog in Glue: read the lake through Athena")
+    with connect(settings, "iceberg", database="iceberg_catalog") as connection:
+        rows = connection.execute(
+            "select table_namespace, table_name, metadata_location from iceberg_tables "
+            "where catalog_name = 'lake' and table_namespace like %s",
+            (f"{settings.dataset}\\_%",),
+        ).fetchall()
+    stored = {(namespace, name): location for namespace, name, location in rows}
+    found = {}
+    for table in wanted:
+        location = stored.get((settings.namespace(table.layer), table.name))
+        if location is None:
+            raise LakeStateError(
+                f"{table.qualified} of dataset {settings.dataset} is not in the catalog: run `make up`"
+            )
+        found[table.qualified] = location
+    return found
+
+
+def _opened(settings: Settings, location: str) -> Any:
+    from pyiceberg.table import StaticTable
+
+    properties = {
+        "s3.endpoint": settings.s3_endpoint or "",
+        "s3.region": settings.aws_region,
+        "s3.access-key-id": settings.secret("s3_access_key"),
+        "s3.secret-access-key": settings.secret("s3_secret_key"),
+        "s3.force-virtual-addressing": "false",
+    }
+    return StaticTable.from_metadata(location, properties=properties)
+
+
+def _walk(table: Any) -> Iterator[SnapshotSummary]:
+    snapshot = table.current_snapshot()
+    while snapshot is not None:
+        summary = snapshot.summary
+        properties = dict(summary.additional_properties) if summary else {}
+        yield SnapshotSummary(
+            snapshot_id=snapshot.snapshot_id,
+            parent_id=snapshot.parent_snapshot_id,
+            committed_at=datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
+            operation=summary.operation.value if summary else "append",
+            properties={
+                name.removeprefix(PROPERTY_PREFIX): value
+                for name, value in properties.items()
+                if name.startswith(PROPERTY_PREFIX)
+            },
+        )
+        parent = snapshot.parent_snapshot_id
+        snapshot = None if parent is None else table.snapshot_by_id(parent)
+
+
+def _extension_file(name: str) -> Path:
+    """The extension's binary inside its own wheel, so that nothing is fetched from a network."""
+    package = importlib.import_module(f"duckdb_extension_{name}")
+    (found,) = Path(str(package.__file__)).parent.glob(f"extensions/*/{name}.duckdb_extension")
+    return found
+
+
+def _secret_statement(settings: Settings) -> str:
+    endpoint = urlsplit(settings.s3_endpoint or "")
+    values = {
+        "key_id": settings.secret("s3_access_key"),
+        "secret": settings.secret("s3_secret_key"),
+        "region": settings.aws_region,
+        "endpoint": endpoint.netloc,
+        "url_style": "path",
+        "use_ssl": str(endpoint.scheme == "https").lower(),
+        "scope": f"s3://{settings.lake_bucket}/",
+    }
+    listed = ", ".join(f"{name} {_quoted(value)}" for name, value in values.items())
+    return f"create secret lake (type s3, provider config, {listed})"
+
+
+def _view_statement(settings: Settings, table: Table, location: str) -> str:
+    """A table that was never written has no snapshot, which iceberg_scan refuses: it is an empty view."""
+    name = f"{table.layer}.{table.name}"
+    if _opened(settings, location).current_snapshot() is None:
+        columns = ", ".join(f'null::{_duckdb_type(column.type)} as "{column.name}"' for column in table.columns)
+        return f"create view {name} as select {columns} where false"
+    columns = ", ".join(f'"{column}"' for column in table.column_names)
+    return f"create view {name} as select {columns} from iceberg_scan({_quoted(location)})"  # noqa: S608 - own names
+
+
+def _duckdb_type(kind: Type) -> str:
+    return (
+        "timestamptz" if kind is Type.TIMESTAMP else kind.value.replace("string", "varchar").replace("binary", "blob")
+    )
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
