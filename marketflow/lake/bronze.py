@@ -1,0 +1,84 @@
+"""Bronze: Kafka records into Iceberg, exactly once, one streaming query a topic.
+
+Iceberg's own streaming sink is used, not foreachBatch: it writes the query's id and the batch's number into each
+snapshot and recognises a batch that was committed already, so a kill between the table's commit and the
+checkpoint's changes nothing.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as f
+from pyspark.sql.streaming import StreamingQuery
+
+from marketflow.contracts.bronze import BRONZE_TABLES
+from marketflow.contracts.columns import Column, Table
+from marketflow.contracts.topics import TOPICS, Topic
+from marketflow.lake import stream_headers
+from marketflow.lake.session import table_name
+from marketflow.settings import Settings
+
+
+def query_name(topic: Topic) -> str:
+    """`bronze_trades_raw`: the query's name, and the name of its checkpoint's folder."""
+    return f"bronze_{topic.bronze}"
+
+
+def read_topic(spark: SparkSession, settings: Settings, topic: Topic, *, messages_per_batch: int) -> DataFrame:
+    """The topic as a stream from its first record, with headers; a record lost before it was read is an error."""
+    return (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", settings.bootstrap_servers)
+        .option("subscribe", topic.full_name(settings.topic_prefix))
+        .option("startingOffsets", "earliest")
+        .option("failOnDataLoss", "true")
+        .option("includeHeaders", "true")
+        .option("maxOffsetsPerTrigger", messages_per_batch)
+        .load()
+    )
+
+
+def columns(messages: DataFrame, table: Table) -> DataFrame:
+    """Kafka's records as the columns of a bronze contract; every other column is the header of its name."""
+    from_kafka = {
+        "topic": f.col("topic"),
+        "partition": f.col("partition"),
+        "offset": f.col("offset"),
+        "key": f.try_validate_utf8(f.col("key").cast("string")),
+        "value": f.col("value"),
+        "kafka_timestamp": f.col("timestamp"),
+        # the time in the batch's own offset log: a constant of the batch, the same when it is replayed
+        "ingested_at": f.current_timestamp(),
+        "headers": stream_headers.as_json(),
+    }
+
+    def column(contract: Column) -> f.Column:
+        known = from_kafka.get(contract.name)
+        value = stream_headers.typed(contract.name, contract.type) if known is None else known
+        return value.alias(contract.name)
+
+    return messages.select(*(column(contract) for contract in table.columns))
+
+
+def start_queries(spark: SparkSession, settings: Settings, *, available_now: bool = False) -> list[StreamingQuery]:
+    """Start one query per topic. With `available_now` each ends when it has read what is there now."""
+    tables = {table.name: table for table in BRONZE_TABLES}
+    trigger = {"availableNow": True} if available_now else {"processingTime": f"{settings.bronze_trigger_s} seconds"}
+    started = []
+    for topic in TOPICS:
+        table = tables[topic.bronze]
+        messages = read_topic(spark, settings, topic, messages_per_batch=settings.max_offsets_per_trigger)
+        started.append(
+            # one task, one file a commit: at the usual rates small files cost more than a second core gains
+            columns(messages, table)
+            .coalesce(1)
+            .writeStream.format("iceberg")
+            .queryName(query_name(topic))
+            .outputMode("append")
+            .option("checkpointLocation", f"{settings.checkpoints}/{query_name(topic)}")
+            .option("fanout-enabled", "true")
+            .option("check-nullability", "false")
+            .trigger(**trigger)
+            .toTable(table_name(settings, table))
+        )
+    return started
