@@ -16,6 +16,7 @@ import msgspec
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from marketflow.simulator import coinbase_wire
 from marketflow.simulator.coinbase_wire import CHANNELS, WireMessage
@@ -65,9 +66,9 @@ class Client:
 
     def write(self, frames: bytes, messages: int) -> bool:
         """Hand over frames; false where the reader was too slow and has been cut."""
+        if self.connection.state is not State.OPEN:
+            return True  # it is leaving: after a close frame nothing may follow
         transport = self.connection.transport
-        if transport.is_closing():
-            return True
         if transport.get_write_buffer_size() > self._slow_reader_bytes:
             transport.abort()
             return False
