@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -178,3 +180,25 @@ def test_a_definition_shows_no_secret(tmp_path: Path) -> None:
     assert "s3cr3t" not in repr(one)
     assert len(configuration_hash(one)) == 32
     assert configuration_hash(replace(one, priority=1, autostart=False)) == configuration_hash(one)
+
+
+def test_airflow_sees_the_same_configuration_as_whoever_started_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARKETFLOW_COINGECKO_POLL_INTERVAL_S", "45")
+    found = by_name(tmp_path, dataset="live")
+    script = (
+        "import json\nfrom marketflow.services.definitions import configuration_hash, definitions\n"
+        "from marketflow.settings import load\n"
+        "print(json.dumps({one.name: configuration_hash(one) for one in definitions(load())}))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=found["airflow-scheduler"].environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert json.loads(done.stdout) == {name: configuration_hash(one) for name, one in found.items()}
