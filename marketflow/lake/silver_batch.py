@@ -1,0 +1,193 @@
+"""One batch of silver, worked out and not yet written: what is accepted, what is rejected, and the balance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as f
+
+from marketflow.contracts.reasons import Reason
+from marketflow.contracts.silver import REJECTED
+from marketflow.lake import silver_dedupe, silver_parse
+from marketflow.lake.accounting import Accounting
+from marketflow.lake.session import table_name
+from marketflow.lake.silver_dedupe import CONFLICT, DUPLICATE, HERE, NEW, IdRange
+from marketflow.lake.silver_read import Chunk, check_complete, from_us
+from marketflow.lake.silver_sources import LINEAGE, Source
+from marketflow.settings import Settings
+
+# below this, one file a partition of the table is worth more than the second core
+_ONE_TASK_ROWS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch ready to be committed. The frames are cached: reading them again gives the same rows."""
+
+    accepted: DataFrame
+    rejected: DataFrame
+    accounting: Accounting
+    touched: dict[str, list[datetime]]
+    newest_event_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tallies:
+    """What the parser counted."""
+
+    messages: Counter[str]
+    items: int
+    runs: list[tuple[str, int, int, int]]
+    ids: list[IdRange]
+    repeated: list[IdRange]
+    rejected: int
+
+    @property
+    def ignored_by_name(self) -> dict[str, int]:
+        """Messages ignored, by name."""
+        return {
+            name.removeprefix("ignored:"): count
+            for name, count in sorted(self.messages.items())
+            if name.startswith("ignored:")
+        }
+
+
+@contextmanager
+def worked_out(
+    spark: SparkSession, settings: Settings, source: Source, bronze: DataFrame, chunk: Chunk
+) -> Iterator[Batch]:
+    """Parse and judge the chunk's messages; the frames live as long as the context.
+
+    Raises:
+        LakeStateError: a message was not read or was read twice, or the balance does not hold.
+    """
+    with ExitStack() as held:
+        parsed = _cached(held, silver_parse.parse_frame(bronze.where(chunk.contains()), source))
+        tallies = collect_tallies(parsed)
+        check_complete(chunk, tallies.runs, table_name(settings, source.bronze))
+        stored = spark.table(table_name(settings, source.table))
+        suspects = silver_dedupe.suspects_of(source, tallies.ids, tallies.repeated, stored)
+        items = parsed.where(f.col("kind") == silver_parse.ITEM)
+        judged, verdicts, fresh = None, Counter[str](), items
+        if suspects:
+            is_suspect = suspects.condition(source)
+            there = stored.where(silver_dedupe.within(source, suspects.stored))
+            judged = _cached(held, silver_dedupe.classify(source, items.where(is_suspect), there))
+            verdicts.update({row.verdict: row["count"] for row in judged.groupBy("verdict").count().collect()})
+            fresh = items.where(~is_suspect).unionByName(judged.where(f.col("verdict") == NEW).drop(*_JUDGED))
+        accepted = fresh.select(*source.table.column_names)
+        hours = hours_of(source, accepted)
+        inserted = sum(row["rows"] for row in hours)
+        yield Batch(
+            accepted.coalesce(1) if inserted < _ONE_TASK_ROWS else accepted,
+            rejected_rows(source, parsed, judged if verdicts[CONFLICT] else None, bronze, chunk),
+            _balance(tallies, verdicts, inserted, chunk, source),
+            touched_of(hours),
+            newest_of(hours),
+        )
+
+
+_JUDGED = ("verdict", "conflict")
+
+
+def _cached(held: ExitStack, frame: DataFrame) -> DataFrame:
+    cached = frame.persist()
+    held.callback(cached.unpersist)
+    return cached
+
+
+def collect_tallies(parsed: DataFrame) -> Tallies:
+    """The tallies of all tasks, and how many rejected rows there are; the first read of the parsed frame."""
+    rows = (
+        parsed.where(f.col("kind").isin(*silver_parse.TALLIES))
+        .select("kind", "topic", "partition", "tally_name", "tally_count", "tally_first", "tally_last")
+        .collect()
+    )
+    messages: Counter[str] = Counter()
+    found = Tallies(messages, 0, [], [], [], parsed.where(f.col("kind") == silver_parse.REJECTED).count())
+    items = 0
+    for row in rows:
+        if row.kind == silver_parse.MESSAGE_TALLY:
+            messages[row.tally_name] += row.tally_count
+        elif row.kind == silver_parse.ITEM_TALLY:
+            items += row.tally_count
+        elif row.kind == silver_parse.OFFSET_TALLY:
+            found.runs.append((row.topic, row.partition, row.tally_first, row.tally_last))
+        else:
+            one = silver_dedupe.id_range(row.tally_name, row.tally_first, row.tally_last)
+            (found.ids if row.kind == silver_parse.ID_TALLY else found.repeated).append(one)
+    return Tallies(messages, items, found.runs, found.ids, found.repeated, found.rejected)
+
+
+def hours_of(source: Source, accepted: DataFrame) -> list[Row]:
+    """Rows per product and event hour."""
+    event = f.col(source.event_column)
+    return (
+        accepted.groupBy(
+            f.col(source.touched_by).alias("product"), f.unix_micros(f.date_trunc("HOUR", event)).alias("hour_us")
+        )
+        .agg(f.count("*").alias("rows"), f.max(f.unix_micros(event)).alias("newest_us"))
+        .collect()
+    )
+
+
+def newest_of(hours: list[Row]) -> datetime | None:
+    """The newest event of all the hours."""
+    return max((from_us(row.newest_us) for row in hours), default=None)
+
+
+def touched_of(hours: list[Row]) -> dict[str, list[datetime]]:
+    """Product to its sorted hours."""
+    touched: dict[str, list[datetime]] = {}
+    for row in sorted(hours, key=lambda row: (row.product, row.hour_us)):
+        touched.setdefault(row.product, []).append(from_us(row.hour_us))
+    return touched
+
+
+def rejected_rows(
+    source: Source, parsed: DataFrame, judged: DataFrame | None, bronze: DataFrame, chunk: Chunk
+) -> DataFrame:
+    """All refused items as rows of silver.rejected; a conflicting item gets its bytes from bronze again."""
+    refused = parsed.where(f.col("kind") == silver_parse.REJECTED).withColumns(
+        {"source_table": f.lit(source.table.qualified), "rejected_at": f.col("ingested_at")}
+    )
+    columns = REJECTED.column_names
+    if judged is None:
+        return refused.select(*columns)
+    place = LINEAGE[:3]
+    conflicts = judged.where(f.col("verdict") == CONFLICT).select(*LINEAGE, "conflict")
+    messages = bronze.where(chunk.contains()).select(
+        *place, "venue", "channel", "received_at", "value", f.col("ingested_at").alias("rejected_at")
+    )
+    contradicting = messages.join(conflicts, list(place), "inner").withColumns(
+        {
+            "source_table": f.lit(source.table.qualified),
+            "reason": f.lit(Reason.CONFLICTING_DUPLICATE.value),
+            "detail": f.col("conflict"),
+        }
+    )
+    return refused.select(*columns).unionByName(contradicting.select(*columns))
+
+
+def _balance(tallies: Tallies, verdicts: Counter[str], inserted: int, chunk: Chunk, source: Source) -> Accounting:
+    accounting = Accounting(
+        messages=chunk.messages,
+        ignored=sum(tallies.ignored_by_name.values()),
+        parsed=tallies.messages["parsed"],
+        unparseable=tallies.messages["unparseable"],
+        items=tallies.items,
+        accepted=inserted + verdicts[HERE],
+        duplicate=verdicts[DUPLICATE],
+        rejected=tallies.rejected + verdicts[CONFLICT],
+        already_here=verdicts[HERE],
+        ignored_by_name=tallies.ignored_by_name,
+        first_offsets=chunk.first,
+        next_offsets=chunk.after,
+    )
+    accounting.check(f"{source.table.qualified}, batch {chunk.first} to {chunk.after}")
+    return accounting

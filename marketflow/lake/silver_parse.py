@@ -1,0 +1,245 @@
+"""Bronze rows to typed items inside Spark's Python workers: `venues.parse` per message, Arrow in and out.
+
+The output holds three kinds of rows, told apart by `kind`: items a table can take, rejected items with their bytes,
+and tallies. A tally is a count made where the rows were read, so that the balance of a batch does not come from the
+rows it is to judge: `message` (parsed, unparseable, ignored:<name>), `items`, `offsets` (consecutive offsets read)
+`ids` (a range of ids of a group) and `repeated` (an id that one batch of messages holds more than once).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from operator import attrgetter
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+
+from marketflow import venues
+from marketflow.contracts.reasons import Reason
+from marketflow.contracts.records import Ignored, Outcome, Parsed, RejectedItem, Unparseable
+from marketflow.contracts.topics import ORIGINS
+from marketflow.lake import conversion
+from marketflow.lake.silver_sources import Source
+
+BRONZE_COLUMNS = ("topic", "partition", "offset", "ingested_at", "headers", "value")
+ITEM, REJECTED = "item", "rejected"
+MESSAGE_TALLY, ITEM_TALLY, OFFSET_TALLY, ID_TALLY, REPEATED_TALLY = "message", "items", "offsets", "ids", "repeated"
+TALLIES = (MESSAGE_TALLY, ITEM_TALLY, OFFSET_TALLY, ID_TALLY, REPEATED_TALLY)
+_HEADERS = msgspec.json.Decoder(dict[str, str | None])
+# 1 January 10000 in µs: no reader of ours can show what lies beyond
+_TOO_LATE_US = 253_402_300_800_000_000
+_MOST_GAPS = 15
+# between the parts of a group's name in a tally; occurs in no identifier that a parser lets through
+GROUP_SEPARATOR = "\x1f"
+
+
+def parse_frame(bronze: DataFrame, source: Source) -> DataFrame:
+    """The bronze rows parsed, as rows of `conversion.output_columns`."""
+    return bronze.select(*BRONZE_COLUMNS).mapInArrow(parser(source), conversion.output_ddl(source))
+
+
+def parser(source: Source) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The function that Spark runs in its workers, one call a task."""
+
+    def parse_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        task = _Task(source)
+        for messages in batches:
+            if messages.num_rows:
+                yield from task.parse(messages)
+        yield task.tallies()
+
+    return parse_batches
+
+
+class _Task:
+    """The state of one task: its counts."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.schema = conversion.output_schema(source)
+        self.group_of = attrgetter(*source.group)
+        self.messages: Counter[str] = Counter()
+        self.items = 0
+        self.runs: list[tuple[str, int, int, int]] = []
+        self.ids: list[tuple[str, str, int, int]] = []
+
+    def parse(self, messages: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """One batch of messages to at most one batch of items and one of rejected items."""
+        self.runs.extend(offset_runs(messages))
+        accepted, rejected = _Accepted(), _Rejected()
+        texts, values = messages.column("headers").to_pylist(), messages.column("value").to_pylist()
+        record = self.source.record
+        for position, (text, value) in enumerate(zip(texts, values, strict=True)):
+            headers, outcome = _outcome(self.source, text, value or b"")
+            if isinstance(outcome, Parsed):
+                self.messages["parsed"] += 1
+                self.items += len(outcome.items)
+                for index, item in enumerate(outcome.items):
+                    if type(item) is record:
+                        accepted.add(position, index, headers, item)
+                    elif isinstance(item, RejectedItem):
+                        rejected.add(position, index, headers, item.reason, item.detail)
+                    else:
+                        detail = f"a {type(item).__name__} does not belong in {self.source.table.qualified}"
+                        rejected.add(position, index, headers, Reason.UNEXPECTED_SHAPE, detail)
+            elif isinstance(outcome, Ignored):
+                self.messages[f"ignored:{outcome.name}"] += 1
+            else:
+                self.messages["unparseable"] += 1
+                self.items += 1
+                rejected.add(position, -1, headers, outcome.reason, outcome.detail)
+        if accepted.positions:
+            self._note_ids(accepted.records)
+            yield accepted.batch(self.source, self.schema, messages)
+        if rejected.positions:
+            yield rejected.batch(self.schema, messages)
+
+    def _note_ids(self, records: list[Any]) -> None:
+        by_group: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+        for group, key in zip(map(self.group_of, records), record_ids(self.source, records), strict=True):
+            by_group[group].append(key)
+        for group, keys in by_group.items():
+            name = GROUP_SEPARATOR.join(group)
+            distinct, counts = np.unique(np.array(keys, np.int64), return_counts=True)
+            self.ids += [(ID_TALLY, name, low, high) for low, high in id_ranges(distinct)]
+            self.ids += [(REPEATED_TALLY, name, int(key), int(key)) for key in distinct[counts > 1]]
+
+    def tallies(self) -> pa.RecordBatch:
+        """All counts of the task."""
+        rows: list[tuple[str, str | None, int | None, int | None, int | None, str | None, int | None]] = [
+            (MESSAGE_TALLY, name, count, None, None, None, None) for name, count in self.messages.items()
+        ]
+        rows.append((ITEM_TALLY, None, self.items, None, None, None, None))
+        rows += [(OFFSET_TALLY, None, last - first + 1, first, last, t, p) for t, p, first, last in self.runs]
+        rows += [(kind, name, None, low, high, None, None) for kind, name, low, high in self.ids]
+        names = ("kind", "tally_name", "tally_count", "tally_first", "tally_last", "topic", "partition")
+        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        return conversion.batch(self.schema, len(rows), columns)
+
+
+class _Accepted:
+    """Items on their way into the table."""
+
+    def __init__(self) -> None:
+        self.positions: list[int] = []
+        self.indexes: list[int] = []
+        self.headers: list[dict[str, str]] = []
+        self.records: list[Any] = []
+
+    def add(self, position: int, index: int, headers: dict[str, str], record: Any) -> None:
+        """One item of the message at `position`."""
+        self.positions.append(position)
+        self.indexes.append(index)
+        self.headers.append(headers)
+        self.records.append(record)
+
+    def batch(self, source: Source, schema: pa.Schema, messages: pa.RecordBatch) -> pa.RecordBatch:
+        """The items as columns."""
+        columns: dict[str, Any] = conversion.record_columns(source, self.records)
+        for column, header in source.headers.items():
+            values: list[Any] = [headers[header] for headers in self.headers]
+            columns[column] = list(map(int, values)) if header in _TIME_HEADERS else values
+        columns |= conversion.lineage(messages, self.positions)
+        columns["item_index"] = self.indexes
+        columns["kind"] = pa.repeat(pa.scalar(ITEM), len(self.positions))
+        return conversion.batch(schema, len(self.positions), columns)
+
+
+class _Rejected:
+    """Items on their way into silver.rejected, with the bytes of their message."""
+
+    def __init__(self) -> None:
+        self.positions: list[int] = []
+        self.rows: list[tuple[int, str, str, str | None, str | None, int | None]] = []
+
+    def add(self, position: int, index: int, headers: dict[str, str], reason: Reason, detail: str) -> None:
+        """One refused item of the message at `position`."""
+        self.positions.append(position)
+        received = _time_us(headers.get("received_at"))
+        self.rows.append((index, reason.value, detail, headers.get("venue"), headers.get("channel"), received))
+
+    def batch(self, schema: pa.Schema, messages: pa.RecordBatch) -> pa.RecordBatch:
+        """The refused items as columns."""
+        names = ("item_index", "reason", "detail", "venue", "channel", "received_at")
+        columns: dict[str, Any] = dict(zip(names, map(list, zip(*self.rows, strict=True)), strict=True))
+        columns |= conversion.lineage(messages, self.positions)
+        columns["value"] = messages.column("value").take(pa.array(self.positions, pa.int64()))
+        columns["kind"] = pa.repeat(pa.scalar(REJECTED), len(self.positions))
+        return conversion.batch(schema, len(self.positions), columns)
+
+
+_TIME_HEADERS = ("received_at", "poll_started_at")
+
+
+def record_ids(source: Source, records: list[Any]) -> list[int]:
+    """The integer that each record is found by within its group; the same as `source.id_sql` gives when stored."""
+    if "trade_id" in source.fields:
+        return [record.trade_id for record in records]
+    if "sequence" in source.fields:
+        return [record.event_us if record.sequence is None else record.sequence for record in records]
+    return [record.last_updated_us for record in records]
+
+
+def _time_us(text: str | None) -> int | None:
+    """A header's time in µs, None where it is none."""
+    if text is None or len(text) > 18 or not (text.isascii() and text.isdigit()):
+        return None
+    time = int(text)
+    return time if time < _TOO_LATE_US else None
+
+
+def _outcome(source: Source, text: str | None, value: bytes) -> tuple[dict[str, str], Outcome]:
+    """Headers and what the venue's parser says; unparseable where the table needs a header that is not there."""
+    try:
+        stored = _HEADERS.decode(text) if text is not None else {}
+    except msgspec.DecodeError as error:
+        return {}, Unparseable(Reason.BAD_HEADERS, f"bronze's headers cannot be read: {error}")
+    headers = cast("dict[str, str]", stored)
+    if None in stored.values():
+        headers = {name: header for name, header in stored.items() if header is not None}
+    outcome = venues.parse(headers, value)
+    if isinstance(outcome, Parsed):
+        for name in source.headers.values():
+            wrong = _wrong_header(name, headers.get(name))
+            if wrong is not None:
+                return headers, Unparseable(Reason.BAD_HEADERS, wrong)
+    return headers, outcome
+
+
+def _wrong_header(name: str, header: str | None) -> str | None:
+    """Why a header cannot fill its column, or None where it can."""
+    if header is None:
+        return f"header {name} is missing"
+    if name in _TIME_HEADERS and _time_us(header) is None:
+        return f"header {name} is {ascii(header)[:80]}, not microseconds since the epoch"
+    if name == "origin" and header not in ORIGINS:
+        return f"header origin is {ascii(header)[:80]}, none of {', '.join(ORIGINS)}"
+    return None
+
+
+def id_ranges(distinct: np.ndarray[Any, np.dtype[np.int64]]) -> Iterator[tuple[int, int]]:
+    """Sorted ids as a few ranges, cut at their widest gaps: one old trade among new ones must not span all between."""
+    gaps = np.diff(distinct)
+    # unsigned, so that the distance of the lowest and highest 64-bit id does not overflow
+    wide = np.flatnonzero(gaps.view(np.uint64) > max(100, len(distinct)))
+    if len(wide) > _MOST_GAPS:
+        wide = np.sort(wide[np.argsort(gaps.view(np.uint64)[wide])[-_MOST_GAPS:]])
+    for part in np.split(distinct, wide + 1):
+        yield int(part[0]), int(part[-1])
+
+
+def offset_runs(messages: pa.RecordBatch) -> Iterator[tuple[str, int, int, int]]:
+    """(topic, partition, first, last) of consecutive offsets in the batch; a repeated offset starts a new run."""
+    topics, partitions = messages.column("topic"), messages.column("partition").to_numpy()
+    offsets = messages.column("offset").to_numpy()
+    for topic in pc.unique(topics).to_pylist():
+        of_topic = pc.equal(topics, topic).to_numpy(zero_copy_only=False)
+        for partition in np.unique(partitions[of_topic]):
+            found = np.sort(offsets[of_topic & (partitions == partition)])
+            for run in np.split(found, np.flatnonzero(np.diff(found) != 1) + 1):
+                yield topic, int(partition), int(run[0]), int(run[-1])
