@@ -34,10 +34,10 @@ from marketflow_airflow.spark import SparkJobOperator
     tags=[Tag.SILVER, Tag.GOLD],
 )
 def advance():
-    # no retry: the next run is five minutes away and takes up whatever this one left
-    work = SparkJobOperator(task_id="work", job="advance", retries=0)
+    # the next run is five minutes away and takes up whatever this one left: only a held lock is worth another try
+    work = SparkJobOperator(task_id="work", job="advance", retries=1, retry_only_when_busy=True)
     for name, asset in {**SILVER, **GOLD}.items():  # one named task each, so that each emits its own asset
-        work >> account.override(task_id=f"account_{name.replace('.', '_')}", outlets=[asset])(name, asset)
+        work >> account(name, asset, alone=True)
 
 
 advance()

@@ -39,8 +39,7 @@ from marketflow_airflow.interval import partition_param
 )
 def gold_bars():
     name = "gold.bars"
-    done = account.override(task_id="account_gold_bars", outlets=[GOLD[name]])(name, GOLD[name])
-    silver_is_complete("silver.trades") >> rewrite(name) >> done
+    silver_is_complete("silver.trades") >> rewrite(name) >> account(name, GOLD[name])
 
 
 gold_bars()

@@ -41,8 +41,7 @@ def gold_price_metrics():
     work = rewrite("gold.price_metrics")
     silver_is_complete("silver.asset_prices") >> work
     for name in ("gold.price_metrics", "gold.top_movers"):
-        task_id = f"account_{name.replace('.', '_')}"
-        work >> account.override(task_id=task_id, outlets=[GOLD[name]])(name, GOLD[name])
+        work >> account(name, GOLD[name])
 
 
 gold_price_metrics()

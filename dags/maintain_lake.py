@@ -1,6 +1,6 @@
 """# maintain_lake
 
-Keeps the lake light: compacts closed partitions, expires snapshots, rewrites manifests; once a day also removes orphans.
+Keeps the lake light: compacts closed partitions, expires snapshots, rewrites manifests; once a day removes orphans too.
 
 **Reads and writes** every lake table · **Schedule** hourly; the run at 03:30 UTC is the deep one
 

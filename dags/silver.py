@@ -52,7 +52,7 @@ def silver():
     )
     fresh >> close
     for name, asset in SILVER.items():
-        close >> account.override(task_id=f"account_{name.replace('.', '_')}", outlets=[asset])(name, asset)
+        close >> account(name, asset)
 
 
 silver()

@@ -16,19 +16,32 @@ where table_name = %s and committed_at > now() - interval '1 day'
 and (ignored + parsed + unparseable <> messages or accepted + duplicate + rejected <> items)
 """
 _NEWEST = """
-select mark.complete_through, mark.snapshot_id, mark.newest_event_at,
+select mark.complete_through, mark.snapshot_id, mark.newest_event_at, mark.updated_at,
   coalesce((select sum(accepted) from ops.silver_accounting a
             where a.table_name = mark.table_name and a.committed_at > now() - interval '5 minutes'), 0)
 from ops.layer_freshness mark where mark.table_name = %s
 """
 
 
-@task(trigger_rule="all_done")
-def account(table: str, asset: Asset, *, outlet_events: Any = None, ti: Any = None) -> dict[str, Any]:
-    """Check the table's balance of the last day and put what is known into the asset's event.
+def account(table: str, asset: Asset, *, alone: bool = False) -> Any:
+    """The account task of one table. `alone`: after work on several tables, judged by what became of its own.
 
-    Runs also where the Spark task failed, because a failed source does not make another's news false.
+    Such a task runs also where the work failed, because a source that failed does not make another's news false. It
+    fails itself where its own table was not brought up to date, so that the run fails too.
     """
+    named = _account.override(
+        task_id=f"account_{table.replace('.', '_')}",
+        outlets=[asset],
+        trigger_rule="all_done" if alone else "all_success",
+    )
+    return named(table, must_have_moved=alone)
+
+
+@task(retries=1)
+def _account(
+    table: str, *, must_have_moved: bool, outlet_events: Any = None, ti: Any = None, dag_run: Any = None
+) -> dict[str, Any]:
+    """Check the table's balance of the last day and put what is known into the asset's event."""
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
     hook = PostgresHook(postgres_conn_id=CONNECTION_ID)
@@ -38,13 +51,19 @@ def account(table: str, asset: Asset, *, outlet_events: Any = None, ti: Any = No
     row = hook.get_first(_NEWEST, parameters=(table,))
     if row is None:
         raise AirflowFailException(f"{table} has never been written: is the stream running? `marketflow status`")
-    complete_through, snapshot_id, newest_event_at, accepted = row
+    complete_through, snapshot_id, newest_event_at, updated_at, accepted = row
+    if must_have_moved and updated_at < dag_run.start_date:
+        raise AirflowFailException(
+            f"{table} was not brought up to date by this run, and is complete through {complete_through} only: "
+            "the log of the task before this one says why"
+        )
     facts = {
         "complete_through": complete_through.isoformat(),
         "snapshot_id": snapshot_id,
         "newest_event_at": newest_event_at.isoformat() if newest_event_at else None,
         "accepted_last_5_min": int(accepted),
     }
-    outlet_events[asset].extra = facts
+    for asset in ti.task.outlets:
+        outlet_events[asset].extra = facts
     ti.log.info("%s: %s", table, facts)
     return facts

@@ -56,7 +56,7 @@ def resolve(context: Mapping[str, Any], grain: str, *, now: datetime | None = No
     A key is parsed rather than `partition_date` read, which is None for keys added at run time.
 
     Raises:
-        ValueError: the key and the parameter name different windows.
+        ValueError: the key and the parameter name different windows, or the key is not the start of one.
     """
     run, asked = context["dag_run"], _asked(context.get("params") or {}, grain)
     keyed = _from_key(run.partition_key, grain) if run.partition_key else None
@@ -75,4 +75,11 @@ def resolve(context: Mapping[str, Any], grain: str, *, now: datetime | None = No
 
 
 def _from_key(key: str, grain: str) -> datetime:
-    return datetime.strptime(key, KEY_FORMATS[grain]).replace(tzinfo=UTC)
+    try:
+        start = datetime.strptime(key, KEY_FORMATS[grain]).replace(tzinfo=UTC)
+    except ValueError:
+        start = None
+    if start is None or floor(start, grain) != start:
+        example = datetime(2026, 11, 20, 5 if grain == "hour" else 0, tzinfo=UTC).strftime(KEY_FORMATS[grain])
+        raise ValueError(f"partition key {key!r} does not name the start of a UTC {grain}, as {example!r} does")
+    return start

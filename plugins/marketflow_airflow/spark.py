@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from marketflow_airflow.interval import resolve
 
@@ -40,13 +40,15 @@ class SparkJobOperator(BaseOperator):
         window_grain: str = "hour",
         only_when_scheduled: Sequence[str] = (),
         forced_unless_scheduled: Sequence[str] = (),
+        retry_only_when_busy: bool = False,
         **kwargs: Any,
     ) -> None:
         """Say which job and how its command line comes from the run.
 
         `job` is the file's stem. `window_option` (`--hours`) is given with the start of the run's window.
         `only_when_scheduled` is added in scheduled runs, `forced_unless_scheduled` in all others: a person who asks
-        for an hour wants that hour done, the schedule wants what is due.
+        for an hour wants that hour done, the schedule wants what is due. `retry_only_when_busy` is for a job whose
+        next run takes up whatever this one left.
         """
         kwargs.setdefault("pool", SPARK_POOL)
         super().__init__(**kwargs)
@@ -54,6 +56,7 @@ class SparkJobOperator(BaseOperator):
         self.window_option, self.window_grain = window_option, window_grain
         self.only_when_scheduled = list(only_when_scheduled)
         self.forced_unless_scheduled = list(forced_unless_scheduled)
+        self.retry_only_when_busy = retry_only_when_busy
         self._process: subprocess.Popen[str] | None = None
 
     def _command(self, context: Mapping[str, Any], summary: Path) -> list[str]:
@@ -65,7 +68,7 @@ class SparkJobOperator(BaseOperator):
             window = resolve(context, self.window_grain)
             self.log.info("window %s to %s, from %s", window.start, window.end, window.source)
             command += [self.window_option, window.start.isoformat()]
-        scheduled = str(context["dag_run"].run_type) == "scheduled"
+        scheduled = context["dag_run"].run_type == "scheduled"
         command += self.only_when_scheduled if scheduled else self.forced_unless_scheduled
         return [*command, "--summary", str(summary)]
 
@@ -93,7 +96,8 @@ class SparkJobOperator(BaseOperator):
             if status == EXIT_BUSY:
                 raise AirflowException(f"another process is writing the table, trying again later: {last}")
             if status != 0:
-                raise AirflowException(f"{self.job} ended with {status}: {last}")
+                failure = AirflowFailException if self.retry_only_when_busy else AirflowException
+                raise failure(f"{self.job} ended with {status}: {last}")
             return json.loads(summary.read_text()) if summary.exists() else None
 
     def on_kill(self) -> None:

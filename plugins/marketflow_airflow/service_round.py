@@ -1,0 +1,198 @@
+"""One round over services: what a person asked for, what must be started or stopped, and what is wrong. No Airflow.
+
+A round runs every minute, so it writes to ops.service_event only when something was done or changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from marketflow.services.backend import ServiceBackend, ServiceStatus
+    from marketflow.services.definitions import ServiceDefinition
+    from marketflow.services.desired import Action, Event
+
+NO_ACTION = "none"
+ACTIONS = (NO_ACTION, "start", "stop", "restart")
+# A service that fails at once does so within a few seconds; one that waits for another is `starting` for longer.
+START_PATIENCE_S = 20.0
+SETTLED_S = 3.0
+_DONE: Mapping[str, Event] = {"start": "started", "stop": "stopped", "restart": "restarted"}
+_WORST_FIRST: tuple[Event, ...] = ("down", "silent", "behind")
+_ENDED_EVENTS = ("started", "stopped", "restarted", "healthy")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person filled into the form."""
+
+    service: str
+    action: str
+    reason: str
+    asked_by: str
+
+    def check(self, names: Sequence[str]) -> None:
+        """A choice that means nothing is refused rather than ignored."""
+        if self.action not in ACTIONS:
+            raise ValueError(f"action {self.action!r} is none of {', '.join(ACTIONS)}")
+        if self.action != NO_ACTION and self.service not in names:
+            raise ValueError(f"service {self.service!r} is none of {', '.join(names)}")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Something wrong with a service that should run, as a sentence."""
+
+    service: str
+    event: Event
+    detail: str
+
+
+@dataclass
+class Round:
+    """The services of one Dag in one run. `failures` has a sentence a service, with which the caller fails its task."""
+
+    connection: psycopg.Connection[Any]
+    backend: ServiceBackend
+    definitions: Mapping[str, ServiceDefinition]
+    run_id: str
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, request: Request) -> None:
+        """Write down a person's choice, which lasts until the next one; a restart is done at once, and once a run."""
+        from marketflow.services.desired import set_desired
+
+        request.check(tuple(self.definitions))
+        if request.action == NO_ACTION:
+            return
+        wanted = "stopped" if request.action == "stop" else "running"
+        set_desired(self.connection, request.service, wanted, request.asked_by)
+        if request.action == "restart" and not self._done_in_this_run(request.service, "restarted"):
+            self.restart(request.service, f"{request.asked_by} asked: {request.reason or 'no reason given'}")
+
+    def reconcile(self, request: Request | None = None) -> list[Action]:
+        """Start, stop and restart until what runs is what should run; returns what was done."""
+        from marketflow.services.desired import read_desired, reconcile
+
+        found = reconcile(read_desired(self.connection), self.backend.status(), self.definitions.values())
+        for action in found:
+            asked = request is not None and request.action != NO_ACTION and request.service == action.service
+            reason = f"{action.reason} Reason: {request.reason}" if asked and request and request.reason else None
+            self._act(action.service, action.kind, reason or action.reason)
+        return found
+
+    def restart(self, service: str, reason: str) -> None:
+        """Restart now."""
+        self._act(service, "restart", reason)
+
+    def _act(self, service: str, kind: str, reason: str) -> None:
+        from marketflow.errors import MarketflowError
+        from marketflow.services.backend import StackDownError
+        from marketflow.services.desired import record_event
+
+        try:
+            getattr(self.backend, kind)(service)
+            if kind != "stop":
+                self._wait_until_started(service)
+        except StackDownError:
+            raise
+        except MarketflowError as error:
+            # the others get their turn; the run fails with every sentence at its end
+            self.failures[service] = f"{service}: could not {kind} it: {error}"
+            self.note({service: Condition(service, "down", str(error))}, [service])
+            return
+        record_event(self.connection, service, _DONE[kind], reason, run_id=self.run_id)
+
+    def _wait_until_started(self, service: str) -> None:
+        """Until it has run for some seconds, or waits for something it needs; ServiceError where it fails."""
+        from marketflow.services.backend import ServiceError
+
+        deadline = time.monotonic() + START_PATIENCE_S
+        while True:
+            status = self.backend.status()[service]
+            if status.state in ("backoff", "failed"):
+                raise ServiceError(f"it is {status.state}: {status.detail}; its last words: {self.last_words(service)}")
+            if status.state == "running" and (status.uptime_s is None or status.uptime_s >= SETTLED_S):
+                return
+            if time.monotonic() > deadline:
+                return  # `starting`: seen as down by the next rounds for as long as it waits
+            time.sleep(0.5)
+
+    def last_words(self, service: str) -> str:
+        """The last line it logged."""
+        lines = [line for line in self.backend.logs(service, 20) if line.strip()]
+        return lines[-1].strip() if lines else "nothing"
+
+    def should_run(self) -> dict[str, ServiceStatus]:
+        """Services that should run by now, with how they are; one that a person stopped is not among them."""
+        from marketflow.services.backend import ServiceStatus
+        from marketflow.services.desired import read_desired
+
+        desired, statuses = read_desired(self.connection), self.backend.status()
+        names = [
+            name
+            for name, definition in self.definitions.items()
+            if (desired[name].desired == "running" if name in desired else definition.autostart)
+        ]
+        return {name: statuses.get(name, ServiceStatus(name, "stopped")) for name in names}
+
+    def down(self, statuses: Mapping[str, ServiceStatus]) -> list[Condition]:
+        """Those that should run and do not. One that fails again and again fails the run."""
+        found = []
+        for name, status in statuses.items():
+            if status.state == "running":
+                continue
+            waited_s = (datetime.now(UTC) - status.since).total_seconds() if status.since else 0.0
+            if status.state == "starting" and waited_s < 60:
+                continue
+            detail = f"It should run and is {status.state}{f': {status.detail}' if status.detail else ''}."
+            found.append(Condition(name, "down", detail))
+            if status.state in ("backoff", "failed", "stopped"):
+                self.failures.setdefault(name, f"{name}: {detail} Its last words: {self.last_words(name)}")
+        return found
+
+    def note(self, worst: Mapping[str, Condition], services: Iterable[str]) -> None:
+        """Write an event for every service whose condition is another one than its last event said."""
+        from marketflow.services.desired import record_event
+
+        for service in services:
+            condition, last = worst.get(service), self.last_event(service)
+            if condition is not None and last != condition.event:
+                record_event(self.connection, service, condition.event, condition.detail, run_id=self.run_id)
+            elif condition is None and service not in self.failures and last not in (None, *_ENDED_EVENTS):
+                record_event(self.connection, service, "healthy", f"It was {last} and is well.", run_id=self.run_id)
+
+    def last_event(self, service: str) -> str | None:
+        """What was last written about a service."""
+        row = self.connection.execute(
+            "select event from ops.service_event where service = %s order by at desc limit 1", (service,)
+        ).fetchone()
+        return row[0] if row else None
+
+    def _done_in_this_run(self, service: str, event: str) -> bool:
+        row = self.connection.execute(
+            "select 1 from ops.service_event where service = %s and event = %s and run_id = %s",
+            (service, event, self.run_id),
+        ).fetchone()
+        return row is not None
+
+
+def worst_of(conditions: Iterable[Condition]) -> dict[str, Condition]:
+    """One condition a service: the worst kind, with every sentence."""
+    found: dict[str, list[Condition]] = {}
+    for condition in conditions:
+        found.setdefault(condition.service, []).append(condition)
+    return {
+        service: Condition(
+            service,
+            min((one.event for one in several), key=_WORST_FIRST.index),
+            " ".join(one.detail for one in sorted(several, key=lambda one: _WORST_FIRST.index(one.event))),
+        )
+        for service, several in found.items()
+    }

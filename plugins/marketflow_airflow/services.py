@@ -1,0 +1,201 @@
+"""Airflow's hand on the services: a hook over the service backend, and an operator that does one round a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook, BaseOperator, Param
+from airflow.sdk.exceptions import AirflowException
+
+from marketflow_airflow import feed_watch, stream_watch
+from marketflow_airflow.service_round import ACTIONS, NO_ACTION, Condition, Request, Round, worst_of
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from marketflow.services.backend import ServiceBackend
+    from marketflow.services.definitions import ServiceDefinition
+    from marketflow.settings import Settings
+
+CONNECTION_ID = "services"
+KAFKA_CONNECTION_ID = "marketflow_kafka"
+
+
+class ServicesHook(BaseHook):
+    """The service backend of the home that connection `services` names: extra `{"home": "…/.marketflow"}`."""
+
+    conn_name_attr = "services_conn_id"
+    default_conn_name = CONNECTION_ID
+    conn_type = "generic"
+    hook_name = "marketflow services"
+
+    def __init__(self, services_conn_id: str = CONNECTION_ID) -> None:
+        """The connection's id."""
+        super().__init__()
+        self.services_conn_id = services_conn_id
+
+    def get_settings(self) -> Settings:
+        """Settings of that home."""
+        from marketflow import settings
+
+        home = self.get_connection(self.services_conn_id).extra_dejson.get("home")
+        if not home:
+            raise ValueError(f'connection {self.services_conn_id} needs the extra {{"home": "/path/to/home"}}')
+        return settings.load(home=home)
+
+    def get_conn(self) -> ServiceBackend:
+        """The service backend."""
+        from marketflow.stack.backend import backend
+
+        return backend(self.get_settings())
+
+
+def service_params(services: Sequence[str]) -> dict[str, Param]:
+    """The form by which a person starts or stops one service."""
+    return {
+        "service": Param(services[0], type="string", enum=list(services), title="Service"),
+        "action": Param(
+            NO_ACTION,
+            type="string",
+            enum=list(ACTIONS),
+            title="Action",
+            description="Start and stop last until somebody chooses otherwise; none only looks.",
+        ),
+        "reason": Param("", type="string", title="Reason", description="Kept with the event."),
+    }
+
+
+class ServicesOperator(BaseOperator):
+    """One round over `services`: do what was asked, reconcile, look, write down what changed.
+
+    Fails with one sentence for each service that should run and cannot be started. A silent source is an event and a
+    warning.
+    """
+
+    ui_color = "#dcfce7"
+
+    def __init__(self, *, services: Sequence[str], **kwargs: Any) -> None:
+        """`services`: names as the backend knows them; those that this deployment does not have are passed over."""
+        kwargs.setdefault("do_xcom_push", False)
+        super().__init__(**kwargs)
+        self.services = tuple(services)
+
+    def execute(self, context: Mapping[str, Any]) -> None:
+        """One round."""
+        from marketflow.services.definitions import definitions
+        from marketflow.services.desired import set_defaults
+        from marketflow.warehouse.connection import connect
+
+        hook = ServicesHook()
+        settings = hook.get_settings()
+        every = definitions(settings)
+        mine: dict[str, ServiceDefinition] = {one.name: one for one in every if one.name in self.services}
+        request = self._request(context)
+        with connect(settings, autocommit=True) as connection:
+            turn = Round(connection, hook.get_conn(), mine, context["dag_run"].run_id)
+            set_defaults(connection, every)
+            turn.ask(request)
+            for action in turn.reconcile(request):
+                self.log.info("%s %s: %s", action.kind, action.service, action.reason)
+            statuses = turn.should_run()
+            running = {name: status for name, status in statuses.items() if status.state == "running"}
+            conditions = [*turn.down(statuses), *self.look(settings, connection, turn, running)]
+            worst = worst_of(conditions)
+            turn.note(worst, statuses)
+        for condition in worst.values():
+            self.log.warning("%s is %s: %s", condition.service, condition.event, condition.detail)
+        if turn.failures:
+            raise AirflowException(" ".join(turn.failures.values()))
+
+    def look(
+        self, settings: Settings, connection: psycopg.Connection[Any], turn: Round, running: Mapping[str, Any]
+    ) -> Iterable[Condition]:
+        """What is wrong with those that run."""
+        raise NotImplementedError
+
+    def _request(self, context: Mapping[str, Any]) -> Request:
+        params, run = context["params"], context["dag_run"]
+        return Request(
+            service=params.get("service") or "",
+            action=params.get("action") or NO_ACTION,
+            reason=params.get("reason") or "",
+            asked_by=run.triggering_user_name or f"Dag {run.dag_id}",
+        )
+
+
+class FeedsOperator(ServicesOperator):
+    """The producers, and the simulator where there is one."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Its services are those of group feed."""
+        super().__init__(services=feed_watch.FEED_SERVICES, **kwargs)
+
+    def look(
+        self, settings: Settings, connection: psycopg.Connection[Any], turn: Round, running: Mapping[str, Any]
+    ) -> Iterable[Condition]:
+        """Last message, queue, gaps and quota of each source."""
+        del turn
+        facts, conditions = feed_watch.look(settings, connection, running)
+        for fact in facts:
+            self.log.info("%s", fact)
+        return conditions
+
+
+class StreamOperator(ServicesOperator):
+    """The Spark stream; one that has said nothing for three minutes is started again."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Its service is market-stream."""
+        super().__init__(services=(stream_watch.STREAM,), **kwargs)
+
+    def look(
+        self, settings: Settings, connection: psycopg.Connection[Any], turn: Round, running: Mapping[str, Any]
+    ) -> Iterable[Condition]:
+        """Batches and lag; restarts a stream that hangs."""
+        status = running.get(stream_watch.STREAM)
+        if status is None:
+            return []
+        progress = stream_watch.read(connection, end_offsets(settings))
+        now, uptime_s = datetime.now(UTC), status.uptime_s or 0.0
+        self.log.info("%s", progress)
+        why = stream_watch.must_restart(progress, now, uptime_s, silent_since(connection, progress.newest_at))
+        if why:
+            turn.restart(stream_watch.STREAM, why)
+            return []
+        return stream_watch.conditions(progress, now, uptime_s)
+
+
+def silent_since(connection: psycopg.Connection[Any], newest_at: datetime | None) -> datetime | None:
+    """When an earlier round first found the stream silent, and nothing has been said or done since."""
+    row = connection.execute(
+        "select event, at from ops.service_event where service = %s order by at desc limit 1", (stream_watch.STREAM,)
+    ).fetchone()
+    if row is None or row[0] != "silent" or (newest_at is not None and row[1] < newest_at):
+        return None
+    found: datetime = row[1]
+    return found
+
+
+def end_offsets(settings: Settings) -> dict[str, dict[int, int]]:
+    """Topic → partition → next offset, by the Kafka provider's consumer; it joins no group and commits nothing."""
+    from airflow.providers.apache.kafka.hooks.consume import KafkaConsumerHook
+    from confluent_kafka import TopicPartition
+
+    from marketflow.contracts.topics import TOPICS
+
+    names = [topic.full_name(settings.topic_prefix) for topic in TOPICS]
+    consumer = KafkaConsumerHook(topics=names, kafka_config_id=KAFKA_CONNECTION_ID).get_conn
+    try:
+        known = consumer.list_topics(timeout=10).topics
+        return {
+            name: {
+                partition: consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=10)[1]
+                for partition in known[name].partitions
+            }
+            for name in names
+            if name in known
+        }
+    finally:
+        consumer.close()

@@ -1,0 +1,131 @@
+"""How the Spark stream is: when it last said anything, and how far it is behind Kafka. No Airflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from marketflow_airflow.service_round import Condition
+
+if TYPE_CHECKING:
+    import psycopg
+
+STREAM = "market-stream"
+# every query says something at least once a minute, idle or not
+SILENT_AFTER = timedelta(minutes=2)
+RESTART_AFTER = timedelta(minutes=3)
+# a batch under way says nothing until it ends, and after a long outage the first ones are the largest
+RESTART_AFTER_IN_BATCH = timedelta(minutes=10)
+# lag is normal up to a trigger's worth of messages and a batch's
+BEHIND_AFTER_S = 120.0
+BEHIND_MESSAGES = 10_000
+
+Offsets = Mapping[str, Mapping[int, int]]
+
+_NEWEST = "select at, event from ops.stream_progress order by at desc limit 1"
+_QUERIES = """
+select distinct on (query) query, event, at, input_rows_per_s, processed_rows_per_s, error
+from ops.stream_progress where at > now() - interval '1 day' order by query, at desc
+"""
+_READ = """
+select distinct on (query) query, end_offsets
+from ops.stream_progress where query like 'bronze%%' and end_offsets is not null order by query, at desc
+"""
+_RATES = """
+select coalesce(sum(input_rows), 0) / 300.0,
+    coalesce(sum(input_rows) * 1000.0 / nullif(sum(duration_ms), 0), 0)
+from ops.stream_progress
+where query like 'bronze%%' and event = 'progress' and at > now() - interval '5 minutes'
+"""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the stream has said. Rates are of bronze over the last five minutes."""
+
+    newest_at: datetime | None
+    newest_event: str | None
+    lag_messages: int
+    input_rows_per_s: float
+    processed_rows_per_s: float
+    terminated: dict[str, str]
+
+    def silence(self, now: datetime, uptime_s: float) -> timedelta:
+        """How long nothing was said; what was said before the start counts for nothing."""
+        uptime = timedelta(seconds=uptime_s)
+        return min(uptime, now - self.newest_at) if self.newest_at else uptime
+
+    def __str__(self) -> str:
+        """One line for the log."""
+        said = f"{self.newest_event} at {self.newest_at:%H:%M:%S}" if self.newest_at else "nothing"
+        return (
+            f"last said {said}, {self.lag_messages} messages behind Kafka, "
+            f"{self.input_rows_per_s:.0f} rows/s arrive, {self.processed_rows_per_s:.0f} rows/s can be processed"
+        )
+
+
+def read(connection: psycopg.Connection[Any], end_offsets: Offsets) -> Progress:
+    """Progress as ops.stream_progress and Kafka's own ends tell it."""
+    newest = connection.execute(_NEWEST).fetchone()
+    rates = connection.execute(_RATES).fetchone() or (0, 0)
+    terminated = {
+        query: error or "it was stopped"
+        for query, event, _, _, _, error in connection.execute(_QUERIES).fetchall()
+        if event == "terminated"
+    }
+    return Progress(
+        newest_at=newest[0] if newest else None,
+        newest_event=newest[1] if newest else None,
+        lag_messages=_lag(connection, end_offsets),
+        input_rows_per_s=float(rates[0]),
+        processed_rows_per_s=float(rates[1]),
+        terminated=terminated,
+    )
+
+
+def _lag(connection: psycopg.Connection[Any], end_offsets: Offsets) -> int:
+    read_up_to: dict[str, dict[str, int]] = {}
+    for _, text in connection.execute(_READ).fetchall():
+        for topic, partitions in json.loads(text).items():
+            read_up_to.setdefault(topic, {}).update(partitions)
+    return sum(
+        max(0, end - int(read_up_to.get(topic, {}).get(str(partition), 0)))
+        for topic, partitions in end_offsets.items()
+        for partition, end in partitions.items()
+    )
+
+
+def conditions(progress: Progress, now: datetime, uptime_s: float) -> list[Condition]:
+    """What is wrong with a stream that runs."""
+    found = []
+    silence = progress.silence(now, uptime_s)
+    if silence > SILENT_AFTER:
+        detail = f"No batch started, ended or idled for {silence.total_seconds():.0f} s."
+        found.append(Condition(STREAM, "silent", detail))
+    if progress.terminated:
+        ended = "; ".join(f"{query} ended: {why[:200]}" for query, why in sorted(progress.terminated.items()))
+        found.append(Condition(STREAM, "behind", f"{ended}."))
+    limit = max(float(BEHIND_MESSAGES), BEHIND_AFTER_S * progress.input_rows_per_s)
+    if progress.lag_messages > limit:
+        detail = (
+            f"{progress.lag_messages} messages are not in bronze yet; {progress.input_rows_per_s:.0f} rows/s arrive "
+            f"and {progress.processed_rows_per_s:.0f} rows/s can be processed."
+        )
+        found.append(Condition(STREAM, "behind", detail))
+    return found
+
+
+def must_restart(progress: Progress, now: datetime, uptime_s: float, silent_since: datetime | None) -> str | None:
+    """Why the stream must be started again, or None.
+
+    Two rounds have to see it silent: after the machine slept or PostgreSQL was away, the first sees only the past.
+    """
+    silence = progress.silence(now, uptime_s)
+    patience = RESTART_AFTER_IN_BATCH if progress.newest_event == "started" else RESTART_AFTER
+    seen_before = silent_since is not None and now - silent_since >= timedelta(seconds=30)
+    if silence <= patience or not seen_before:
+        return None
+    return f"No batch started, ended or idled for {silence.total_seconds():.0f} s, and a minute ago it was so already."

@@ -1,0 +1,165 @@
+"""What every Dag of the project keeps to."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from airflow.sdk.definitions.deadline import DeadlineAlert
+from airflow.serialization.serialized_objects import DagSerialization
+
+from marketflow.stack.airflow import POOLS
+from marketflow_airflow.defaults import Tag
+from marketflow_airflow.freshness import FreshnessSensor
+from marketflow_airflow.notify import AlertNotifier
+from marketflow_airflow.spark import SPARK_POOL, SparkJobOperator
+from tests import airflow_home
+
+EXPECTED = {
+    "producers",
+    "market_stream",
+    "advance",
+    "silver",
+    "gold_price_metrics",
+    "gold_bars",
+    "publish_price_metrics",
+    "publish_top_movers",
+    "publish_bars",
+    "maintain_lake",
+}
+HOURLY_BY_PARTITION = {"silver", "gold_price_metrics", "gold_bars"}
+# the task that reads a layer, and the layer before it that must be complete first
+FRESH_BEFORE = {
+    "silver": ("close_hour", ["bronze.trades_raw", "bronze.ticker_raw", "bronze.prices_raw"], timedelta(0)),
+    "gold_bars": ("rewrite_hours", ["silver.trades"], timedelta(seconds=60)),
+    "gold_price_metrics": ("rewrite_hours", ["silver.asset_prices"], timedelta(seconds=60)),
+    "publish_bars": ("publish", ["gold.bars"], timedelta(hours=-1)),
+    "publish_price_metrics": ("publish", ["gold.price_metrics"], timedelta(hours=-1)),
+    "publish_top_movers": ("publish", ["gold.top_movers"], timedelta(hours=-1)),
+}
+PARSE = """
+import json, sys, time
+sys.path += json.loads(sys.argv[1])
+from airflow.dag_processing.dagbag import DagBag
+before, start = set(sys.modules), time.process_time()
+bag = DagBag(sys.argv[2], bundle_name="dags-folder")
+print(json.dumps({"dags": sorted(bag.dags), "cpu_s": time.process_time() - start, "modules": sorted(sys.modules)}))
+"""
+HEAVY = {"pyspark", "confluent_kafka", "polars", "pandas", "pyarrow", "numpy", "psycopg", "pydantic_settings", "duckdb"}
+
+
+def test_the_project_has_exactly_these_dags(dags):
+    assert set(dags) == EXPECTED
+
+
+@pytest.mark.parametrize("dag_id", sorted(EXPECTED))
+def test_a_dag_keeps_the_house_rules(dags, dag_id):
+    dag = dags[dag_id]
+    for section in ("**Reads", "**Rerun**", "**Backfill**", "**When it fails**", "**Schedule**"):
+        assert section in dag.doc_md, section
+    assert "rites** " in dag.doc_md
+    assert (dag.catchup, dag.max_active_runs) == (False, 1)
+    assert dag.dagrun_timeout is not None
+    assert dag.tags
+    assert dag.tags <= set(Tag)
+    assert dag.start_date is not None
+
+
+@pytest.mark.parametrize("dag_id", sorted(EXPECTED))
+def test_a_task_has_an_owner_a_timeout_retries_and_someone_to_tell(dags, dag_id):
+    for task in dags[dag_id].tasks:
+        assert task.owner == "market-data"
+        assert timedelta(0) < task.execution_timeout <= dags[dag_id].dagrun_timeout, task.task_id
+        assert task.retries >= 1
+        assert [type(callback) for callback in task.on_failure_callback] == [AlertNotifier]
+
+
+def test_spark_applications_share_the_one_slot_pool_and_nothing_else_is_in_it(dags):
+    in_pool = {task for dag in dags.values() for task in dag.tasks if task.pool == SPARK_POOL}
+    assert in_pool == {task for dag in dags.values() for task in dag.tasks if isinstance(task, SparkJobOperator)}
+    assert len(in_pool) == 5
+    assert POOLS[SPARK_POOL]["slots"] == 1
+
+
+def test_between_every_two_layers_stands_a_freshness_sensor(dags):
+    found = {}
+    for dag_id, dag in dags.items():
+        for sensor in (task for task in dag.tasks if isinstance(task, FreshnessSensor)):
+            (following,) = sensor.downstream_task_ids
+            found[dag_id] = (following, sensor.tables, sensor.beyond)
+    assert found == FRESH_BEFORE
+
+
+def test_hourly_dags_have_partitions_an_hour_before_their_run_and_a_form(dags):
+    by_partition = {dag_id for dag_id, dag in dags.items() if "partition" in dag.params}
+    assert by_partition == HOURLY_BY_PARTITION
+    for dag_id in by_partition:
+        timetable = dags[dag_id].timetable
+        assert (timetable.run_offset, timetable.key_format) == (-1, "%Y-%m-%dT%H:%M:%S")
+
+
+def test_who_waits_for_gold_is_told_when_it_is_late(dags):
+    told = {dag_id for dag_id, dag in dags.items() if any(isinstance(one, DeadlineAlert) for one in dag.deadline or [])}
+    assert told == {dag_id for dag_id in EXPECTED if dag_id.startswith(("gold_", "publish_"))}
+
+
+def test_each_table_emits_its_asset_and_publication_wakes_by_it(dags):
+    emitted = {}
+    for dag_id, dag in dags.items():
+        for task in dag.tasks:
+            for asset in task.outlets:
+                emitted.setdefault(dag_id, set()).add(asset.name)
+    silver = {"silver.trades", "silver.quotes", "silver.asset_prices"}
+    gold = {"gold.price_metrics", "gold.top_movers", "gold.bars"}
+    assert emitted == {
+        "advance": silver | gold,
+        "silver": silver,
+        "gold_bars": {"gold.bars"},
+        "gold_price_metrics": {"gold.price_metrics", "gold.top_movers"},
+        "publish_bars": {"postgres.gold.bars"},
+        "publish_price_metrics": {"postgres.gold.price_metrics"},
+        "publish_top_movers": {"postgres.gold.top_movers"},
+    }
+    for table in gold:
+        wakes = dags[f"publish_{table.removeprefix('gold.')}"].timetable.asset_condition
+        assert [asset.name for asset in wakes.objects] == [table]
+
+
+@pytest.mark.parametrize("dag_id", sorted(EXPECTED))
+def test_a_dag_comes_back_from_the_database_as_it_went_in(dags, dag_id):
+    dag = dags[dag_id]
+    back = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
+    assert {task.task_id: (task.downstream_task_ids, task.pool, task.retries) for task in back.tasks} == {
+        task.task_id: (task.downstream_task_ids, task.pool, task.retries) for task in dag.tasks
+    }
+    assert {task.task_id: [asset.name for asset in task.outlets] for task in back.tasks} == {
+        task.task_id: [asset.name for asset in task.outlets] for task in dag.tasks
+    }
+    assert type(back.timetable).__name__ == type(dag.timetable).__name__
+    assert (back.catchup, back.max_active_runs, set(back.params)) == (False, 1, set(dag.params))
+
+
+def test_parsing_is_cheap_and_loads_nothing_heavy():
+    folders = [str(airflow_home.PLUGINS_FOLDER), str(airflow_home.DAGS_FOLDER)]
+    command = [sys.executable, "-c", PARSE, json.dumps(folders), str(airflow_home.DAGS_FOLDER)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert set(said["dags"]) == EXPECTED
+    assert HEAVY & set(said["modules"]) == set()
+    # CPU time of all files together; a heavy import alone costs more
+    assert said["cpu_s"] < 3
+
+
+def test_no_dag_and_no_plugin_touches_the_metadata_database():
+    forbidden = ("airflow.models", "airflow.settings", "airflow.utils.session", "sqlalchemy")
+    checked = [*airflow_home.DAGS_FOLDER.rglob("*.py"), *airflow_home.PLUGINS_FOLDER.rglob("*.py")]
+    assert len(checked) >= 15
+    for path in checked:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [f"{node.module}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.startswith(forbidden)], path
