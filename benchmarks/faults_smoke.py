@@ -24,8 +24,8 @@ import psycopg
 from benchmarks.results_file import write
 from marketflow import settings as configuration
 from marketflow.errors import MarketflowError
-from marketflow.services.supervisor import SupervisorBackend
 from marketflow.settings import Settings
+from marketflow.stack.backend import backend
 from marketflow.warehouse.connection import connect
 
 VICTIMS = ("producer-coinbase", "kafka", "market-stream", "postgres", "airflow-scheduler", "supervisord")
@@ -46,10 +46,10 @@ def _say(text: str) -> None:
 
 def _victim_pid(settings: Settings, name: str) -> int:
     """The process that does the work: for the stream its driver's JVM parent, for supervisord the daemon."""
-    backend = SupervisorBackend(settings)
+    supervisor = backend(settings)
     if name == "supervisord":
-        return int(backend.client.pid())
-    pid = backend.status()[name].pid
+        return int(supervisor.client.pid())
+    pid = supervisor.status()[name].pid
     if pid is None:
         raise MarketflowError(f"{name} does not run")
     return pid
@@ -67,7 +67,7 @@ def _through_since(settings: Settings, since: datetime) -> bool:
 
 
 def _all_run(settings: Settings) -> bool:
-    return all(status.state == "running" for status in SupervisorBackend(settings).status().values())
+    return all(status.state == "running" for status in backend(settings).status().values())
 
 
 def _heal(settings: Settings, since: datetime) -> float | None:

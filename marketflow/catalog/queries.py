@@ -85,7 +85,7 @@ def run_on_postgres(settings: Settings, text: str, values: dict[str, Any] | None
     statement = _PARAMETER.sub(r"%(\1)s", text.replace("%", "%%")) if values else text
     try:
         with connect(settings, "marketflow_reader") as connection:
-            cursor = connection.execute(statement, values or None)  # type: ignore[arg-type]
+            cursor = connection.execute(statement, values or None)
             columns = tuple(column.name for column in cursor.description or ())
             return Result(columns, cursor.fetchall() if cursor.description else [])
     except psycopg.OperationalError as error:

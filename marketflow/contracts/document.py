@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from marketflow.contracts.columns import Table
-from marketflow.contracts.tables import ALL_TABLES, GOLD_TABLES, LAKE_TABLES
+from marketflow.contracts.gold import GOLD_TABLES
+from marketflow.contracts.tables import ALL_TABLES, LAKE_TABLES
 from marketflow.paths import PROJECT_FOLDER
 
 TARGET = PROJECT_FOLDER / "docs" / "tables.md"

@@ -17,7 +17,7 @@ from functools import cached_property
 from marketflow.errors import SetupError
 from marketflow.services import processes, supervisor_files
 from marketflow.services.backend import ServiceError, ServiceState, ServiceStatus, StackDownError
-from marketflow.services.definitions import ServiceDefinition, definitions
+from marketflow.services.definitions import ServiceDefinition
 from marketflow.services.environment import machine_environment, python
 from marketflow.services.state import State, read_state, wrapper_lives
 from marketflow.services.supervisor_client import ProgramInfo, SupervisorClient
@@ -29,10 +29,12 @@ FIRST_TO_STOP = (
     "airflow-dag-processor",
     "airflow-triggerer",
     "airflow-api-server",
+    # the simulated exchange before its listeners, so that nothing is traded that nobody hears
+    "simulator",
     "producer-coinbase",
     "producer-coingecko",
 )
-LAST_TO_STOP = ("market-stream", "simulator", "s3", "kafka", "postgres")
+LAST_TO_STOP = ("market-stream", "s3", "kafka", "postgres")
 DAEMON_TIMEOUT_S = 30.0
 # a stop may take a service's own time, the wrapper's two clean-ups and supervisord's delay
 LONGEST_STOP_S = 150.0
@@ -59,9 +61,9 @@ class Ended:
 
 
 class SupervisorBackend:
-    """Services of one home. Definitions default to those of the settings."""
+    """Services of one home, by their definitions."""
 
-    def __init__(self, settings: Settings, services: Sequence[ServiceDefinition] | None = None) -> None:
+    def __init__(self, settings: Settings, services: Sequence[ServiceDefinition]) -> None:
         self.settings = settings
         self.places = supervisor_files.Places(settings.home)
         self.client = SupervisorClient(self.places.socket)
@@ -70,8 +72,7 @@ class SupervisorBackend:
     @cached_property
     def definitions(self) -> dict[str, ServiceDefinition]:
         """By name, in starting order."""
-        found = definitions(self.settings) if self._given is None else self._given
-        return {definition.name: definition for definition in sorted(found, key=lambda one: one.priority)}
+        return {definition.name: definition for definition in sorted(self._given, key=lambda one: one.priority)}
 
     # the whole
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from marketflow.services.backend import ServiceBackend
+from marketflow.services.supervisor import SupervisorBackend
 from marketflow.settings import Settings
+from marketflow.stack.definitions import definitions
 
 
-def backend(settings: Settings) -> ServiceBackend:
+def backend(settings: Settings) -> SupervisorBackend:
     """The supervisor of this home. On AWS the clients are passed in by who has them (Airflow's hooks)."""
-    from marketflow.services.supervisor import SupervisorBackend
-
-    return SupervisorBackend(settings)
+    return SupervisorBackend(settings, definitions(settings))

@@ -44,7 +44,7 @@ def _java() -> Iterator[Finding]:
 
 
 def _jars() -> Iterator[Finding]:
-    wanted = dict(reversed(line.split("  ", 1)) for line in jars.HASH_FILE.read_text().splitlines())
+    wanted = [line.split("  ", 1)[1] for line in jars.HASH_FILE.read_text().splitlines()]
     missing = [name for name in wanted if not (JARS_FOLDER / name).exists()]
     problem = f"{len(missing)} of {len(wanted)} jars are missing, e.g. {missing[0]}" if missing else None
     yield Finding("jars", f"{len(wanted) - len(missing)} in {JARS_FOLDER.name}/", problem, "run `make setup`")

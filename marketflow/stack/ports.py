@@ -28,7 +28,8 @@ def is_free(port: int) -> bool:
 def holder(port: int) -> str:
     """Who listens on a port: `pid 123 (java)`, or `another user's process`."""
     for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+        local = connection.laddr
+        if connection.status == psutil.CONN_LISTEN and local and local.port == port and connection.pid:
             return f"pid {connection.pid} ({psutil.Process(connection.pid).name()})"
     return "another user's process"
 

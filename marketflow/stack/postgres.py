@@ -91,7 +91,9 @@ def binaries(settings: Settings) -> Path:
 def _drop_root() -> list[str]:
     if not _as_root():
         return []
-    return ["setpriv", f"--reuid={SERVER_USER}", f"--regid={SERVER_GROUP}", "--clear-groups", "--"]
+    # changing the user clears the parent-death signal, which must hold so that a killed wrapper leaves no server behind
+    user = [f"--reuid={SERVER_USER}", f"--regid={SERVER_GROUP}", "--clear-groups"]
+    return ["setpriv", *user, "--pdeathsig", "KILL", "--"]
 
 
 def data_folder(settings: Settings) -> Path:

@@ -15,10 +15,10 @@ from marketflow.ingest.replay import ReplaySummary, replay_files
 from marketflow.lake import readers
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.services.environment import embedded_environment, python
-from marketflow.services.supervisor import SupervisorBackend
 from marketflow.settings import Settings
 from marketflow.stack import fresh as fresh_dataset
 from marketflow.stack import kafka, postgres, s3, secrets
+from marketflow.stack.backend import backend
 from marketflow.stack.outage import end_offsets
 from marketflow.warehouse import schema
 from marketflow.warehouse.connection import connect
@@ -57,7 +57,7 @@ def _servers(settings: Settings, say: Say) -> Iterator[None]:
         yield
         return
     secrets.ensure(settings)
-    supervisor = SupervisorBackend(settings)
+    supervisor = backend(settings)
     was_up = supervisor.client.is_up()
     if not was_up:
         say("no stack is up: starting PostgreSQL, Kafka and S3 for this replay")

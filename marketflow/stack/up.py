@@ -15,6 +15,7 @@ from marketflow.services.supervisor import SupervisorBackend
 from marketflow.settings import Settings, load
 from marketflow.stack import airflow, kafka, ports, postgres, s3, secrets
 from marketflow.stack.announce import warm_up
+from marketflow.stack.backend import backend
 from marketflow.warehouse import schema
 from marketflow.warehouse.connection import connect
 
@@ -97,12 +98,12 @@ def _first_prices(settings: Settings) -> str:
 def run(settings: Settings, say: Say) -> None:
     """Start everything, wait for the first live rows, then start Airflow, which owns the services from then on."""
     step = _Steps(say)
-    supervisor = SupervisorBackend(settings)
+    supervisor = backend(settings)
     settings = _prepare(settings, supervisor, step)
     if settings.dataset == "live":
         for line in warm_up(settings):
             step(line)
-    supervisor = SupervisorBackend(settings)
+    supervisor = backend(settings)
     supervisor.up()
     _infrastructure(settings, supervisor, step)
     since = _now(settings)

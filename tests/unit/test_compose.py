@@ -12,9 +12,9 @@ import yaml
 
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.services.environment import machine_environment
-from marketflow.services.supervisor import SupervisorBackend
 from marketflow.settings import Settings, load
 from marketflow.stack import airflow, kafka, secrets
+from marketflow.stack.backend import backend
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def _jar_version(name: str) -> str:
 
 
 def test_services_are_the_embedded_ones(compose: dict[str, Any], settings: Settings) -> None:
-    assert set(compose["services"]) == set(SupervisorBackend(settings).definitions)
+    assert set(compose["services"]) == set(backend(settings).definitions)
 
 
 def test_images_are_the_embedded_versions(compose: dict[str, Any]) -> None:
@@ -50,7 +50,7 @@ def test_images_are_the_embedded_versions(compose: dict[str, Any]) -> None:
 
 
 def test_commands_are_the_embedded_ones(compose: dict[str, Any], settings: Settings) -> None:
-    for name, definition in SupervisorBackend(settings).definitions.items():
+    for name, definition in backend(settings).definitions.items():
         if definition.group == "infrastructure":
             continue
         embedded = [Path(definition.command[0]).name, *definition.command[1:]]

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from marketflow.paths import PROJECT_FOLDER
-from marketflow.services.definitions import ServiceDefinition, configuration_hash, definitions
+from marketflow.services.definitions import ServiceDefinition, configuration_hash
 from marketflow.services.environment import embedded_environment
 from marketflow.settings import Settings, load
 from marketflow.stack import secrets
+from marketflow.stack.definitions import definitions
 
 ALWAYS = {
     "postgres",
@@ -188,7 +189,8 @@ def test_airflow_sees_the_same_configuration_as_whoever_started_it(
     monkeypatch.setenv("MARKETFLOW_COINGECKO_POLL_INTERVAL_S", "45")
     found = by_name(tmp_path, dataset="live")
     script = (
-        "import json\nfrom marketflow.services.definitions import configuration_hash, definitions\n"
+        "import json\nfrom marketflow.services.definitions import configuration_hash\n"
+        "from marketflow.stack.definitions import definitions\n"
         "from marketflow.settings import load\n"
         "print(json.dumps({one.name: configuration_hash(one) for one in definitions(load())}))"
     )

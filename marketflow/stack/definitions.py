@@ -1,0 +1,186 @@
+"""What runs for ever: every service of a deployment and dataset, and which settings each one depends on."""
+
+from __future__ import annotations
+
+from marketflow.paths import PROJECT_FOLDER
+from marketflow.services.definitions import ServiceDefinition
+from marketflow.services.environment import embedded_environment, machine_environment, pinned, program, python
+from marketflow.settings import Settings
+from marketflow.stack import airflow, kafka, postgres, s3
+
+# Settings that change what a service does: it is started again when one of these changes, and only then.
+COMMON_SETTINGS = ("kafka_port", "kafka_bootstrap_servers", "postgres_port", "postgres_host")
+SIMULATOR_SETTINGS = ("products", "vs_currencies", "coingecko_assets", "simulator_ws_port", "simulator_rest_port")
+FEED_SETTINGS = (
+    *COMMON_SETTINGS,
+    "feed_queue_messages",
+    "feed_silence_s",
+    "kafka_retention_hours",
+    "simulator_ws_port",
+    "simulator_rest_port",
+)
+COINBASE_SETTINGS = (
+    *FEED_SETTINGS,
+    "products",
+    "coinbase_ws_url",
+    "coinbase_rest_url",
+    "producer_coinbase_metrics_port",
+)
+COINGECKO_SETTINGS = (
+    *FEED_SETTINGS,
+    "vs_currencies",
+    "coingecko_assets",
+    "coingecko_poll_interval_s",
+    "coingecko_plan",
+    "coingecko_api_key",
+    "coingecko_rest_url",
+    "producer_coingecko_metrics_port",
+)
+STREAM_SETTINGS = (
+    *COMMON_SETTINGS,
+    "s3_port",
+    "s3_endpoint_url",
+    "lake_bucket",
+    "aws_region",
+    "bronze_trigger_s",
+    "live_trigger_s",
+    "max_offsets_per_trigger",
+    "spark_master",
+    "spark_driver_memory",
+    "checkpoint_folder",
+    "change_tolerance_s",
+    "movers_per_direction",
+)
+
+
+def definitions(settings: Settings) -> tuple[ServiceDefinition, ...]:
+    """Every service of this deployment and dataset, in starting order.
+
+    The embedded stack has all of them. Elsewhere Kafka, PostgreSQL, S3 and Airflow belong to others, and only the
+    producers and the stream are ours. The simulator exists for dataset sim alone, and a replay has no producers.
+    """
+    embedded = settings.deployment == "embedded"
+    found = [
+        *(_infrastructure(settings) if embedded else ()),
+        *(_simulator(settings) if embedded and settings.dataset == "sim" else ()),
+        *(_producers(settings) if settings.dataset != "replay" else ()),
+        _stream(settings),
+        *(_airflow(settings) if embedded else ()),
+    ]
+    return tuple(sorted(found, key=lambda definition: definition.priority))
+
+
+def _infrastructure(settings: Settings) -> tuple[ServiceDefinition, ...]:
+    base = machine_environment()
+    return (
+        ServiceDefinition(
+            name="postgres",
+            command=tuple(postgres.command(settings)),
+            environment={**base, **postgres.environment(settings)},
+            directory="/",
+            group="infrastructure",
+            # INT is PostgreSQL's fast shutdown; its first process ends the others
+            stop_signal="INT",
+            stop_scope="leader",
+            stop_wait_s=30,
+            priority=10,
+        ),
+        ServiceDefinition(
+            name="kafka",
+            command=tuple(kafka.command(settings)),
+            environment={**base, **kafka.environment(settings)},
+            directory="/",
+            group="infrastructure",
+            stop_wait_s=30,
+            priority=11,
+        ),
+        ServiceDefinition(
+            name="s3",
+            command=tuple(s3.command(settings)),
+            environment={**base, **s3.environment(settings)},
+            directory="/",
+            group="infrastructure",
+            priority=12,
+        ),
+    )
+
+
+def _simulator(settings: Settings) -> tuple[ServiceDefinition, ...]:
+    return (
+        ServiceDefinition(
+            name="simulator",
+            command=(python(), "-m", "marketflow.simulator"),
+            environment={**_service_environment(settings), **pinned(settings, SIMULATOR_SETTINGS)},
+            group="feed",
+            priority=20,
+        ),
+    )
+
+
+def _producers(settings: Settings) -> tuple[ServiceDefinition, ...]:
+    simulated = settings.dataset == "sim"
+    sources = (
+        ("coinbase", "coinbase_exchange", settings.simulator_ws_port, COINBASE_SETTINGS),
+        ("coingecko", "coingecko", settings.simulator_rest_port, COINGECKO_SETTINGS),
+    )
+    return tuple(
+        ServiceDefinition(
+            name=f"producer-{short}",
+            command=(python(), "-m", "marketflow.ingest", venue),
+            environment={**_service_environment(settings), **pinned(settings, names)},
+            group="feed",
+            wait_for=(*_kafka(settings), *((f"{settings.host}:{port}",) if simulated else ())),
+            # a queue of two minutes of messages is handed to Kafka before leaving
+            stop_wait_s=30,
+            priority=30,
+        )
+        for short, venue, port, names in sources
+    )
+
+
+def _stream(settings: Settings) -> ServiceDefinition:
+    embedded = settings.deployment == "embedded"
+    others = (f"{settings.host}:{settings.postgres_port}", f"{settings.host}:{settings.s3_port}") if embedded else ()
+    return ServiceDefinition(
+        name="market-stream",
+        command=(python(), str(PROJECT_FOLDER / "spark_jobs" / "stream_market.py")),
+        environment={**_service_environment(settings), **pinned(settings, STREAM_SETTINGS)},
+        group="stream",
+        wait_for=(*_kafka(settings), *others),
+        # the driver ends its queries and then its own JVM; a signal to the JVM would cut the batch short
+        stop_scope="leader",
+        stop_wait_s=60,
+        autostart=settings.dataset != "replay",
+        priority=40,
+    )
+
+
+def _airflow(settings: Settings) -> tuple[ServiceDefinition, ...]:
+    environment = {**embedded_environment(settings), **airflow.environment(settings)}
+    parts = {
+        "api-server": ("api-server",),
+        "scheduler": ("scheduler", "--skip-serve-logs"),
+        "dag-processor": ("dag-processor",),
+        "triggerer": ("triggerer", "--skip-serve-logs"),
+    }
+    return tuple(
+        ServiceDefinition(
+            name=f"airflow-{part}",
+            command=(program("airflow"), *arguments),
+            environment=environment,
+            group="airflow",
+            # Airflow must be able to say that everything else is down
+            wait_for=(f"{settings.host}:{settings.postgres_port}",),
+            stop_wait_s=30,
+            priority=60,
+        )
+        for part, arguments in parts.items()
+    )
+
+
+def _service_environment(settings: Settings) -> dict[str, str]:
+    return embedded_environment(settings) if settings.deployment == "embedded" else {}
+
+
+def _kafka(settings: Settings) -> tuple[str, ...]:
+    return (settings.bootstrap_servers.split(",")[0],)
