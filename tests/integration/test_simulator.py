@@ -1,163 +1,52 @@
-"""A real simulator process, judged by its files and by what an independent reader of its sockets sees."""
+"""A real simulator process, judged by its files and by what an independent reader of its feed sees."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
+from simulator_process import (
+    PRODUCTS,
+    SUBSCRIBE,
+    Message,
+    Simulator,
+    assert_contiguous,
+    assert_same_trade,
+    count_of,
+    environment,
+    launcher,
+    microseconds,
+    of_type,
+    price_truth,
+    read,
+)
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-
-PRODUCTS = ("BTC-USD", "ETH-USD")
-READY = re.compile(r"simulator ready: (?P<ws>ws://\S+) (?P<rest>http://\S+)")
-SUBSCRIBE = {"type": "subscribe", "product_ids": list(PRODUCTS), "channels": ["matches", "ticker", "heartbeat"]}
-Message = dict[str, Any]
-
-
-@dataclass
-class Simulator:
-    process: subprocess.Popen[str]
-    home: Path
-    ws: str
-    rest: str
-
-    def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, Any, dict[str, str]]:
-        return self._call(urllib.request.Request(self.rest + path, headers=headers or {}))
-
-    def post(self, path: str, body: Message | None = None) -> tuple[int, Any, dict[str, str]]:
-        return self._call(urllib.request.Request(self.rest + path, json.dumps(body or {}).encode(), method="POST"))
-
-    @staticmethod
-    def _call(request: urllib.request.Request) -> tuple[int, Any, dict[str, str]]:
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                status, body, headers = answer.status, answer.read(), answer.headers
-        except urllib.error.HTTPError as error:
-            status, body, headers = error.code, error.read(), error.headers
-        return status, json.loads(body, parse_float=Decimal), {k.lower(): v for k, v in headers.items()}
-
-    def truth(self) -> dict[str, dict[int, Message]]:
-        trades: dict[str, dict[int, Message]] = {}
-        for line in (self.home / "truth/trades.ndjson").read_text().splitlines():
-            trade = json.loads(line)
-            ids = trades.setdefault(trade["product_id"], {})
-            assert trade["trade_id"] not in ids, f"{trade['product_id']} {trade['trade_id']} is there twice"
-            ids[trade["trade_id"]] = trade
-        return trades
-
-    def stop(self) -> int:
-        self.process.terminate()
-        return self.process.wait(20)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(20)
-
-
-def environment(home: Path, **knobs: object) -> dict[str, str]:
-    ports = {"WS_PORT": 0, "REST_PORT": 0}
-    own = {f"MARKETFLOW_SIMULATOR_{name.upper()}": str(value) for name, value in {**ports, **knobs}.items()}
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MARKETFLOW_")}
-    return {**inherited, **own, "MARKETFLOW_HOME": str(home)}
-
-
-def start(home: Path, **knobs: object) -> Simulator:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "marketflow.simulator"],
-        env=environment(home, **knobs),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    ready = READY.fullmatch(line.strip())
-    assert ready, f"not a ready line: {line!r}, exit status {process.poll()}"
-    return Simulator(process, home, ready["ws"], ready["rest"])
 
 
 @pytest.fixture(scope="module")
 def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
-    """A fast market without the tape, shared by the tests that leave it whole."""
-    running = start(tmp_path_factory.mktemp("home"), rate=100, tick_ms=20, tape=False, keyless_calls_per_minute=0)
-    yield running
-    assert running.stop() == 0
+    """One process for the tests that leave it whole."""
+    with launcher(tmp_path_factory.mktemp("home")) as launch:
+        running = launch(keyless_calls_per_minute=0)
+        yield running
+        assert running.stop() == 0
 
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
-    """Simulators of the test's own, on one home."""
-    started: list[Simulator] = []
-
-    def _launch(**knobs: object) -> Simulator:
-        started.append(start(tmp_path, **{"rate": 100, "tick_ms": 20, "tape": False, **knobs}))
-        return started[-1]
-
-    yield _launch
-    for running in started:
-        if running.process.poll() is None:
-            running.kill()
-
-
-async def read(ws: str, until: Callable[[list[Message]], bool], subscribe: Message = SUBSCRIBE) -> list[Message]:
-    """All messages of one connection, up to and with the one that makes `until` true. Broken JSON is kept as text."""
-    messages: list[Message] = []
-    async with asyncio.timeout(30), connect(ws, compression=None, max_size=2**24, max_queue=None) as socket:
-        await socket.send(json.dumps(subscribe))
-        while not until(messages):
-            text = await socket.recv()
-            try:
-                messages.append(json.loads(text))
-            except json.JSONDecodeError:
-                messages.append({"type": "broken", "text": text})
-    return messages
-
-
-def count_of(message_type: str, wanted: int) -> Callable[[list[Message]], bool]:
-    return lambda messages: sum(message.get("type") == message_type for message in messages) >= wanted
-
-
-def of_type(messages: list[Message], message_type: str) -> list[Message]:
-    return [message for message in messages if message.get("type") == message_type]
-
-
-def microseconds(text: str) -> int:
-    return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
-def assert_same_trade(match: Message, truth: Message) -> None:
-    assert Decimal(match["price"]) == Decimal(truth["price"])
-    assert Decimal(match["size"]) == Decimal(truth["size"])
-    assert {match["side"], truth["taker_side"]} == {"buy", "sell"}, "a match tells the maker's side"
-    assert microseconds(match["time"]) == truth["event_us"]
-
-
-def assert_contiguous(truth: dict[str, dict[int, Message]]) -> None:
-    assert set(truth) == set(PRODUCTS)
-    for trades in truth.values():
-        assert sorted(trades) == list(range(min(trades), max(trades) + 1))
-        in_order = [trades[trade_id] for trade_id in sorted(trades)]
-        for earlier, later in pairwise(in_order):
-            assert earlier["sequence"] < later["sequence"]
-            assert earlier["event_us"] <= later["event_us"] <= later["market_us"]
-
-
-# ---- the feed
+    """Simulators of the test's own."""
+    with launcher(tmp_path) as starting:
+        yield starting
 
 
 async def test_every_match_on_the_wire_equals_the_truth_and_none_is_missing(simulator: Simulator) -> None:
@@ -265,103 +154,6 @@ async def test_a_reader_that_does_not_read_is_cut(launch: Callable[..., Simulato
         while running.get("/control/status")[1]["slow_readers_cut"] == 0:
             await asyncio.sleep(0.05)
     assert running.get("/control/status")[1]["clients"] == 0
-
-
-# ---- REST
-
-
-def test_rest_pages_back_through_the_whole_history(simulator: Simulator) -> None:
-    while len(simulator.truth()["BTC-USD"]) < 60:
-        time.sleep(0.05)
-    newest = simulator.get("/coinbase_exchange/products/BTC-USD/trades?limit=1")[1][0]["trade_id"]
-    items, cursor = [], newest + 1
-    while True:
-        _, page, headers = simulator.get(f"/coinbase_exchange/products/BTC-USD/trades?limit=17&after={cursor}")
-        if not page:
-            break
-        assert (headers["cb-before"], headers["cb-after"]) == (str(page[0]["trade_id"]), str(page[-1]["trade_id"]))
-        items += page
-        cursor = int(headers["cb-after"])
-    truth = simulator.truth()["BTC-USD"]
-    assert [item["trade_id"] for item in items] == list(range(newest, min(truth) - 1, -1))
-    for item in items:
-        assert list(item) == ["time", "trade_id", "price", "size", "side"]
-        assert_same_trade(item, truth[item["trade_id"]])
-
-
-def test_rest_before_stops_above_the_cursor(simulator: Simulator) -> None:
-    newest = simulator.get("/coinbase_exchange/products/ETH-USD/trades?limit=1")[1][0]["trade_id"]
-    _, page, _ = simulator.get(f"/coinbase_exchange/products/ETH-USD/trades?after={newest + 1}&before={newest - 3}")
-    assert [item["trade_id"] for item in page] == [newest, newest - 1, newest - 2]
-
-
-@pytest.mark.parametrize(
-    ("path", "status"), [("NO-SUCH/trades", 404), ("BTC-USD/trades?limit=1001", 400), ("BTC-USD/trades?after=x", 400)]
-)
-def test_rest_refuses_what_the_exchange_refuses(simulator: Simulator, path: str, status: int) -> None:
-    assert simulator.get(f"/coinbase_exchange/products/{path}")[0] == status
-
-
-def test_rest_lists_the_products(simulator: Simulator) -> None:
-    listed = simulator.get("/coinbase_exchange/products")[1]
-    assert [(entry["id"], entry["quote_increment"]) for entry in listed] == [("BTC-USD", "0.01"), ("ETH-USD", "0.01")]
-
-
-# ---- prices
-
-
-def markets(simulator: Simulator, query: str = "") -> list[Message]:
-    status, page, _ = simulator.get(f"/coingecko/api/v3/coins/markets?vs_currency=usd&per_page=250{query}")
-    assert status == 200
-    return list(page)
-
-
-def price_truth(simulator: Simulator) -> dict[tuple[str, int], tuple[str, str]]:
-    lines = (simulator.home / "truth/prices.ndjson").read_text().splitlines()
-    facts = [json.loads(line) for line in lines]
-    assert {(fact["source"], fact["vs_currency"]) for fact in facts} == {("coingecko", "usd")}
-    keyed = {(fact["asset_id"], fact["last_updated_us"]): (fact["price"], fact["market_cap"]) for fact in facts}
-    assert len(keyed) == len(facts), "one line for each (asset, last_updated)"
-    return keyed
-
-
-def test_pages_cover_all_coins_once_and_equal_the_truth(simulator: Simulator) -> None:
-    first = [page["id"] for page in markets(simulator)]
-    second = [page["id"] for page in markets(simulator, "&page=2")]
-    assert (len(first), set(first) & set(second), markets(simulator, "&page=3")) == (250, set(), [])
-    raw = urllib.request.urlopen(
-        f"{simulator.rest}/coingecko/api/v3/coins/markets?vs_currency=usd&per_page=250", timeout=20
-    ).read()
-    items = json.loads(raw, parse_float=str, parse_int=str)  # the numbers' own text
-    truth = price_truth(simulator)
-    for item in items:
-        fact = truth[item["id"], microseconds(item["last_updated"])]
-        assert fact == (item["current_price"], item["market_cap"])
-    assert (items[0]["id"], items[1]["id"]) == ("bitcoin", "ethereum")
-
-
-def test_ids_and_order_choose_coins(simulator: Simulator) -> None:
-    assert [coin["id"] for coin in markets(simulator, "&ids=tether,bitcoin")] == ["bitcoin", "tether"]
-    assert [coin["id"] for coin in markets(simulator, "&ids=tether,bitcoin&order=id_desc")] == ["tether", "bitcoin"]
-
-
-def test_a_missing_currency_is_the_captured_error(simulator: Simulator) -> None:
-    status, body, _ = simulator.get("/coingecko/api/v3/coins/markets")
-    assert (status, body) == (422, {"error": "Missing parameter vs_currency"})
-
-
-def test_the_keyless_limit_is_a_429_and_a_key_lifts_it(launch: Callable[..., Simulator]) -> None:
-    running = launch(keyless_calls_per_minute=2)
-    path = "/coingecko/api/v3/coins/markets?vs_currency=usd&per_page=1"
-    assert [running.get(path)[0] for _ in range(3)] == [200, 200, 429]
-    status, body, headers = running.get(path)
-    assert (status, body["status"]["error_code"]) == (429, 429)
-    assert 1 <= int(headers["retry-after"]) <= 61
-    assert running.get(path, {"x-cg-demo-api-key": "key"})[0] == 200
-    assert running.get(f"{path}&x_cg_pro_api_key=key")[0] == 200
-
-
-# ---- the process
 
 
 async def test_kill_9_and_restart_leave_no_hole_and_no_double_id(launch: Callable[..., Simulator]) -> None:
