@@ -32,8 +32,8 @@ def producer_configuration(settings: Settings) -> dict[str, Any]:
         # No limit: an outage is bridged by waiting. Only what the broker refuses for good is an error.
         "message.timeout.ms": 0,
         "message.max.bytes": MAX_MESSAGE_BYTES,
-        # 160,000 messages/s need a fifth of it at the broker's latency; the feed's own queue is the large one.
-        "queue.buffering.max.messages": 50_000,
+        # What the broker's latency needs at full speed; the queue that bridges an outage is the feed's own.
+        "queue.buffering.max.messages": min(50_000, settings.feed_queue_messages),
         "queue.buffering.max.kbytes": 128 * 1024,
         "reconnect.backoff.max.ms": 2_000,
         "topic.metadata.refresh.interval.ms": 30_000,

@@ -20,6 +20,7 @@ from marketflow.venues.coingecko import MAX_PER_PAGE
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 MONTH_S = 30 * 86_400
+USUAL_INTERVAL_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,16 @@ def fastest_interval_s(plan: Plan, calls: int) -> float:
     return max(by_minute, by_month)
 
 
+def effective_interval_s(settings: Settings) -> float:
+    """Seconds between polls: what was asked, else 30 s, or as fast as a live plan allows where that is slower."""
+    if settings.coingecko_poll_interval_s is not None:
+        return settings.coingecko_poll_interval_s
+    if settings.dataset != "live":
+        return USUAL_INTERVAL_S
+    plan = COINGECKO_PLANS[settings.coingecko_plan]
+    return max(USUAL_INTERVAL_S, float(math.ceil(fastest_interval_s(plan, calls_per_poll(settings)))))
+
+
 def check_coingecko(settings: Settings) -> None:
     """Refuse live settings that must exceed their plan, with the arithmetic. The simulator has no quota."""
     if settings.dataset != "live":
@@ -71,7 +82,7 @@ def check_coingecko(settings: Settings) -> None:
         raise ConfigurationError("MARKETFLOW_COINGECKO_PLAN: a key is set, but plan keyless takes none; name its plan")
     if plan.name != "keyless" and settings.coingecko_api_key is None:
         raise ConfigurationError(f"MARKETFLOW_COINGECKO_API_KEY: plan {plan.name} needs a key")
-    calls, interval_s = calls_per_poll(settings), settings.coingecko_poll_interval_s
+    calls, interval_s = calls_per_poll(settings), effective_interval_s(settings)
     currencies = len(settings.vs_currencies)
     what = f"{calls // currencies} page(s) x {currencies} currency(ies) every {interval_s:g} s"
     advice = (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from marketflow.contracts.topics import TRADES
 from marketflow.errors import SetupError
@@ -49,7 +49,6 @@ def read_tail(settings: Settings, products: Iterable[str], stopping: Callable[[]
             "bootstrap.servers": settings.bootstrap_servers,
             "group.id": "marketflow-tail",  # never committed
             "enable.auto.commit": False,
-            "enable.partition.eof": True,
             "auto.offset.reset": "error",
         }
     )
@@ -66,22 +65,22 @@ def read_tail(settings: Settings, products: Iterable[str], stopping: Callable[[]
 
 def _read(consumer: Consumer, topic: str, depth: int, stopping: Callable[[], bool]) -> tuple[Tail, bool]:
     """The tail of that depth, and whether it was the whole topic."""
-    starts = _starts(consumer, topic, depth, stopping)
+    windows = _windows(consumer, topic, depth, stopping)
     ids: dict[tuple[str, bool], list[int]] = {}
-    from_first = {start.partition: start.offset == 0 for start in starts}
-    consumer.assign(starts)
-    left = {start.partition for start in starts}
+    left = {partition: end for partition, (start, end) in windows.items() if start < end}
+    consumer.assign([TopicPartition(topic, partition, windows[partition][0]) for partition in left])
+    # Until the end as it was when we looked: on a topic that others write to, an end may never be met.
     while left and not stopping():
-        for message in consumer.consume(5_000, timeout=1.0):
+        for message in consumer.consume(5_000, timeout=0.2):
             error = message.error()
-            if error is None:
-                product, found = trade_ids(message)
-                if product is not None:
-                    ids.setdefault((product, from_first[message.partition()]), []).extend(found)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                left.discard(message.partition())
-            else:
+            if error is not None:
                 raise KafkaException(error)
+            partition, next_offset = message.partition(), message.offset() + 1
+            product, found = trade_ids(message)
+            if product is not None:
+                ids.setdefault((product, windows[partition][0] == 0), []).extend(found)
+            if next_offset >= left.get(partition, next_offset):
+                left.pop(partition, None)
     consumer.unassign()
     tail = Tail()
     for (product, whole), seen in ids.items():
@@ -90,23 +89,24 @@ def _read(consumer: Consumer, topic: str, depth: int, stopping: Callable[[], boo
         holes = holes_between(judged)
         if holes:
             tail.holes[product] = holes
-    return tail, all(from_first.values())
+    return tail, all(start == 0 for start, _ in windows.values())
 
 
-def _starts(consumer: Consumer, topic: str, depth: int, stopping: Callable[[], bool]) -> list[TopicPartition]:
+def _windows(consumer: Consumer, topic: str, depth: int, stopping: Callable[[], bool]) -> dict[int, tuple[int, int]]:
+    """Partition to first offset to read and end; waits while Kafka is away."""
     while True:
         try:
             metadata = consumer.list_topics(topic, timeout=5.0).topics[topic]
             if metadata.error is not None:
                 raise SetupError(f"Kafka topic {topic} does not exist: `make up` creates it ({metadata.error})")
-            starts = []
+            windows = {}
             for partition in metadata.partitions:
                 low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5.0)
-                starts.append(TopicPartition(topic, partition, max(low, high - depth)))
-            return starts
+                windows[partition] = (max(low, high - depth), high)
+            return windows
         except KafkaException as error:
             if stopping():
-                return []
+                return {}
             log("kafka_away", retry_in_s=RETRY_S, error=str(error))
             time.sleep(RETRY_S)
 
