@@ -54,7 +54,8 @@ class Settings(BaseSettings):
     products: CommaSeparated = ("BTC-USD", "ETH-USD")
     vs_currencies: CommaSeparated = ("usd",)
     coingecko_assets: int = Field(100, ge=1, le=10_000)
-    coingecko_poll_interval_s: float = Field(30.0, gt=0)
+    # None: every 30 s, or as fast as the plan allows where that is slower
+    coingecko_poll_interval_s: float | None = Field(None, gt=0)
     coingecko_plan: Literal["keyless", "demo", "basic", "analyst", "lite", "pro"] = "keyless"
     coingecko_api_key: SecretStr | None = None
 

@@ -19,7 +19,13 @@ from marketflow.ingest.metrics import Metrics
 from marketflow.ingest.outbox import Outbox
 from marketflow.ingest.poller import CoinGeckoPoller
 from marketflow.ingest.publisher import KafkaPublisher
-from marketflow.ingest.quotas import COINGECKO_PLANS, Budget, calls_per_poll, check_coingecko
+from marketflow.ingest.quotas import (
+    COINGECKO_PLANS,
+    Budget,
+    calls_per_poll,
+    check_coingecko,
+    effective_interval_s,
+)
 from marketflow.ingest.tail import read_tail
 from marketflow.settings import Settings
 from marketflow.venues import coinbase_exchange, coingecko
@@ -113,7 +119,7 @@ async def _coingecko(settings: Settings) -> None:
         dataset=settings.dataset,
         assets=settings.coingecko_assets,
         vs_currencies=settings.vs_currencies,
-        interval_s=settings.coingecko_poll_interval_s,
+        interval_s=effective_interval_s(settings),
         plan=plan.name,
         calls_per_poll=calls_per_poll(settings),
     )

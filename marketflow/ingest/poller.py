@@ -17,7 +17,7 @@ from marketflow.ingest.logs import log
 from marketflow.ingest.metrics import Metrics
 from marketflow.ingest.outbox import Outbox
 from marketflow.ingest.publisher import KafkaPublisher, now_us
-from marketflow.ingest.quotas import Budget, calls_per_poll, pages_per_currency
+from marketflow.ingest.quotas import Budget, calls_per_poll, effective_interval_s, pages_per_currency
 from marketflow.settings import Settings
 from marketflow.venues import coingecko
 
@@ -103,10 +103,9 @@ class CoinGeckoPoller:
             next_s = time.monotonic()
             while True:
                 await self._poll(session)
-                interval_s = self._budget.interval_s(
-                    self._settings.coingecko_poll_interval_s, calls_per_poll(self._settings), datetime.now(UTC)
-                )
-                if interval_s > self._settings.coingecko_poll_interval_s:
+                wanted_s = effective_interval_s(self._settings)
+                interval_s = self._budget.interval_s(wanted_s, calls_per_poll(self._settings), datetime.now(UTC))
+                if interval_s > wanted_s:
                     log("spending_evenly", interval_s=round(interval_s, 1), calls_left=self._budget.left)
                 next_s = next_poll_s(next_s, interval_s, max(time.monotonic(), self._quiet_until_s))
                 await asyncio.sleep(next_s - time.monotonic())

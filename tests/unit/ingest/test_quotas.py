@@ -12,6 +12,7 @@ from marketflow.ingest.quotas import (
     Budget,
     calls_per_poll,
     check_coingecko,
+    effective_interval_s,
     fastest_interval_s,
     pages_per_currency,
 )
@@ -49,7 +50,11 @@ def test_the_interval_that_the_refusal_names_is_accepted() -> None:
 
 def test_calls_a_minute_are_counted_over_pages_and_currencies() -> None:
     asked = settings(
-        coingecko_plan="keyless", coingecko_api_key=None, coingecko_assets=500, vs_currencies=("usd", "eur")
+        coingecko_plan="keyless",
+        coingecko_api_key=None,
+        coingecko_assets=500,
+        vs_currencies=("usd", "eur"),
+        coingecko_poll_interval_s=30,
     )
     assert calls_per_poll(asked) == 4
     with pytest.raises(ConfigurationError, match=r"2 page\(s\) x 2 .* is 8\.0 calls a minute, plan keyless allows 5"):
@@ -91,3 +96,19 @@ def test_a_new_month_begins_with_the_whole_quota() -> None:
     budget.spent_before = 9_999
     budget.spend(datetime(2026, 8, 1, tzinfo=UTC))
     assert budget.left == 9_999
+
+
+@pytest.mark.parametrize(
+    ("asked", "interval_s"),
+    [
+        ({"coingecko_plan": "keyless", "coingecko_api_key": None}, 30.0),  # 12 s by the minute: the usual 30 s
+        ({"coingecko_plan": "demo"}, 260.0),  # 2,592,000 s / 10,000 calls, rounded up
+        ({"coingecko_plan": "analyst"}, 30.0),
+        ({"coingecko_plan": "demo", "coingecko_poll_interval_s": 600}, 600.0),
+        ({"dataset": "sim", "coingecko_plan": "demo"}, 30.0),
+    ],
+)
+def test_without_an_interval_the_poll_is_as_fast_as_the_plan_allows(
+    asked: dict[str, object], interval_s: float
+) -> None:
+    assert effective_interval_s(settings(**asked)) == interval_s
