@@ -1,0 +1,19 @@
+-- Purpose: what the pages say of each published price; where they disagree, the one that the truth contradicts.
+-- Parameters: none.
+-- Grain: one row per source, asset, currency and last_updated of items_asset_prices.
+with told as (
+    select
+        item.source,
+        item.asset_id,
+        item.vs_currency,
+        item.last_updated,
+        item.price,
+        item.market_cap,
+        coalesce(item.price = truth.price and item.market_cap = truth.market_cap, false) as agrees
+    from items_asset_prices as item
+    left join truth_prices as truth using (source, asset_id, vs_currency, last_updated)
+)
+
+select * exclude (agrees)
+from told
+qualify row_number() over (partition by source, asset_id, vs_currency, last_updated order by agrees) = 1

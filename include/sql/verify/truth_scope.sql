@@ -1,0 +1,66 @@
+-- Purpose: which trades of the truth the platform must have received, and which of them a hole of the ledger explains.
+-- Parameters: $products; $start and $end, µs, of the market's time; $cut, µs; $quiet, µs a first message may take.
+-- Grain: one row per trade of truth_trades that is asked for, received, or was made before collection began.
+with collected as (
+    select
+        venue,
+        product_id,
+        min(trade_id) as first_id
+    from items_trades
+    group by all
+),
+
+-- A product that never said anything must still be heard a while after its venue's first message
+venue_start as (
+    select
+        venue,
+        min(received_at) as first_at
+    from messages_trades_raw
+    group by all
+),
+
+received as (
+    select distinct
+        venue,
+        product_id,
+        trade_id
+    from items_trades
+),
+
+explained as (
+    select distinct
+        truth.venue,
+        truth.product_id,
+        truth.trade_id
+    from truth_trades as truth
+    inner join trade_gap as gap
+        on
+            truth.venue = gap.venue
+            and truth.product_id = gap.product_id
+            and truth.trade_id between gap.first_missing_id and gap.last_missing_id
+    where gap.status in ('open', 'unrecoverable') or gap.healed_at is null or gap.healed_at > $cut
+),
+
+placed as (
+    select
+        truth.*,
+        received.trade_id is not null as received,
+        explained.trade_id is not null as known_gap,
+        case
+            when collected.first_id is not null then truth.trade_id < collected.first_id
+            else truth.market_us < coalesce(venue_start.first_at, 0) + $quiet
+        end as before_start
+    from truth_trades as truth
+    left join collected using (venue, product_id)
+    left join venue_start using (venue)
+    left join received using (venue, product_id, trade_id)
+    left join explained using (venue, product_id, trade_id)
+)
+
+select
+    *,
+    not before_start
+    and list_contains($products, product_id)
+    and market_us >= $start
+    and market_us <= $end as asked
+from placed

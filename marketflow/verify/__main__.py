@@ -1,0 +1,9 @@
+"""`python -m marketflow.verify`."""
+
+from __future__ import annotations
+
+import sys
+
+from marketflow.verify.command import main
+
+sys.exit(main(sys.argv[1:]))

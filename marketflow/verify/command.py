@@ -1,0 +1,62 @@
+"""`marketflow verify`, also `python -m marketflow.verify`: arguments, one run, the table, the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from marketflow.errors import MarketflowError
+from marketflow.settings import load
+from marketflow.verify.case import LAYERS
+from marketflow.verify.judge import run
+
+
+def _moment(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="marketflow verify",
+        description="Hold every layer against the one before it and the first against the source. Exit 0 when clean.",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else")
+    parser.add_argument("--at-rest", action="store_true", help="nothing runs: the end of the data is the cut")
+    parser.add_argument("--truth", type=Path, metavar="DIR", help="folder of trades.ndjson and prices.ndjson")
+    parser.add_argument("--since", type=_moment, metavar="TIME", help="judge what arrived from this time on (ISO 8601)")
+    parser.add_argument(
+        "--hours", type=float, metavar="N", help="judge what arrived in the last N hours before the cut"
+    )
+    parser.add_argument(
+        "--layers",
+        type=lambda text: tuple(text.split(",")),
+        default=LAYERS,
+        metavar="LIST",
+        help=f"comma-separated, of {','.join(LAYERS)}",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run with command-line arguments; 0 clean, 1 not clean, else the exit code of the error that stopped it."""
+    asked = _parser().parse_args(arguments)
+    try:
+        report = run(
+            load(),
+            hours=asked.hours,
+            since=asked.since,
+            at_rest=asked.at_rest,
+            truth_folder=asked.truth,
+            layers=asked.layers,
+            output=lambda line: print(line, file=sys.stderr if asked.json else sys.stdout, flush=True),
+        )
+    except MarketflowError as error:
+        print(f"marketflow verify: {error}", file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(report.as_json(), indent=2) if asked.json else "\n".join(report.lines()))
+    return 0 if report.clean else 1

@@ -1,0 +1,230 @@
+"""Gold: each table recomputed from the silver snapshot that it says it covers, every hour, the open one too."""
+
+# ruff: noqa: S608 - every name that is put into a statement is the judge's own
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+
+from marketflow.verify.case import Case
+from marketflow.verify.compare import Subject, compare
+from marketflow.verify.cut import microseconds, stated
+from marketflow.verify.sources import LakeTable, statement
+
+HOUR_US = 3_600_000_000
+LOOKBACK_US = 1_236_000_000
+STALE_US = 300_000_000
+_MOVED = "1e-9"
+"""A change is a difference of two numbers near 1, so its last digits are noise of 1e-14: a slack of 1e-9 percent."""
+
+BARS = Subject(
+    "gold",
+    "gold.bars",
+    ("venue", "product_id", "interval", "open_ts"),
+    (
+        *("open", "high", "low", "close", "volume", "notional", "vwap", "trade_count"),
+        *("buy_volume", "sell_volume", "has_gap", "is_complete"),
+    ),
+    "product_id",
+)
+PRICE_METRICS = Subject(
+    "gold",
+    "gold.price_metrics",
+    ("source", "asset_id", "vs_currency", "ts"),
+    ("symbol", "name", "price", "market_cap", "market_cap_rank", "volume_24h", "polled_at", "observations_5m"),
+    "source || ' ' || vs_currency",
+    {
+        "change_1min": _MOVED,
+        "change_5min": _MOVED,
+        "sma_5m": "0",
+        "ema_3m": "0",
+        # the deviation of nearly equal prices is known no better than the prices' own last digits
+        "volatility_5m": "1e-12 * abs(e.price::double)",
+        "realized_volatility_5m": "1e-12",
+    },
+)
+TOP_MOVERS = Subject(
+    "gold",
+    "gold.top_movers",
+    ("source", "vs_currency", "snapshot_ts", "direction", "rank"),
+    ("poll_id", "asset_id", "symbol", "name", "price", "market_cap_rank", "observed_at"),
+    "source || ' ' || vs_currency",
+    {"change_1min": _MOVED, "change_5min": _MOVED, "volatility_5m": "1e-12 * abs(e.price::double)"},
+)
+SUBJECTS = {subject.table: subject for subject in (BARS, PRICE_METRICS, TOP_MOVERS)}
+SILVER_OF = {"gold.bars": "trades", "gold.price_metrics": "asset_prices", "gold.top_movers": "asset_prices"}
+TIMES = {
+    "gold.bars": ("open_ts",),
+    "gold.price_metrics": ("ts", "polled_at"),
+    "gold.top_movers": ("snapshot_ts", "observed_at"),
+}
+HOUR_COLUMN = {"gold.bars": "open_ts", "gold.price_metrics": "ts", "gold.top_movers": "snapshot_ts"}
+
+
+def columns(subject: Subject) -> tuple[str, ...]:
+    """Every column that is judged."""
+    return (*subject.key, *subject.exact, *subject.approximate)
+
+
+def stored(table: LakeTable, snapshot_id: int | None = None) -> str:
+    """The gold table's judged columns, times in µs, and the hour of each row."""
+    times = TIMES[table.name]
+    listed = ", ".join(
+        f'epoch_us("{name}") as "{name}"' if name in times else f'"{name}"' for name in columns(SUBJECTS[table.name])
+    )
+    hour = f'epoch_us("{HOUR_COLUMN[table.name]}") // {HOUR_US} * {HOUR_US}'
+    return f"select {listed}, {hour} as hour_us from {table.scan(snapshot_id)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What gold says it covers, and when (µs) which hours were replaced since without moving that mark."""
+
+    silver_snapshot: int
+    complete_through: datetime | None
+    replaced_since: dict[int, int]
+
+
+def mark_of(table: LakeTable) -> Mark | None:
+    """The mark of the newest commit that has one."""
+    newest = table.newest_with("silver_snapshot")
+    if newest is None:
+        return None
+    covered = newest.properties["silver_snapshot"]
+    since: dict[int, int] = {}
+    writes = [snapshot for snapshot in table.snapshots if "hours" in snapshot.properties]
+    for later, earlier in pairwise(writes):
+        if later.properties.get("silver_snapshot") != covered or earlier.properties.get("silver_snapshot") != covered:
+            break
+        for text in json.loads(later.properties["hours"]):
+            hour = datetime.fromisoformat(text)
+            since.setdefault(microseconds(hour if hour.tzinfo else hour.replace(tzinfo=UTC)), later.committed_us)
+    return Mark(int(covered), stated(newest.properties), since)
+
+
+def check(case: Case) -> None:
+    """Each gold table against its recomputation."""
+    _judge(case, BARS, _bars)
+    _judge(case, PRICE_METRICS, _price_metrics)
+    _judge(case, TOP_MOVERS, _top_movers)
+
+
+def _judge(case: Case, subject: Subject, recompute: Callable[[Case, str, int | None], str]) -> None:
+    space, gold = case.space, case.tables[subject.table]
+    silver = case.tables[f"silver.{SILVER_OF[subject.table]}"]
+    mark = mark_of(gold)
+    name = subject.table.replace(".", "_")
+    space.table(name, stored(gold) if gold.snapshots else f"{stored(gold)} limit 0")
+    if mark is None:
+        if space.rows(f"select 1 from {name} limit 1"):
+            case.report.problem(
+                "gold", gold.name, "all", "no mark", "no snapshot says what it covers of silver", count=1
+            )
+        else:
+            case.nothing_compared("gold", gold.name, SILVER_OF[gold.name], reason=_empty(case, silver))
+        return
+    if not silver.has(mark.silver_snapshot):
+        case.report.problem(
+            *("gold", gold.name, "all", "covered snapshot gone"),
+            f"{silver.name} no longer has snapshot {mark.silver_snapshot}, which {gold.name} says it covers",
+            count=1,
+        )
+        return
+    through = microseconds(mark.complete_through) if mark.complete_through else None
+    space.table(f"expected_{name}", recompute(case, silver.scan(mark.silver_snapshot), through))
+    _apply_later_writes(case, subject, mark, silver, recompute)
+    scope = "true" if case.since_us is None else f"hour_us >= {-(-case.since_us // HOUR_US) * HOUR_US}"
+    compare(
+        space,
+        case.report,
+        subject,
+        f"(select * from expected_{name} where {scope})",
+        f"(select * from {name} where {scope})",
+    )
+    case.nothing_compared("gold", gold.name, SILVER_OF[gold.name], reason=_reason(case, subject, silver, name))
+
+
+def _apply_later_writes(
+    case: Case,
+    subject: Subject,
+    mark: Mark,
+    silver: LakeTable,
+    recompute: Callable[[Case, str, int | None], str],
+) -> None:
+    """Hours that a backfill wrote since the mark hold what silver held at that write, not what the mark covers."""
+    name = subject.table.replace(".", "_")
+    by_snapshot: dict[int, list[int]] = {}
+    for hour, committed_us in mark.replaced_since.items():
+        seen = next((one.snapshot_id for one in silver.snapshots if one.committed_us <= committed_us), None)
+        if seen is not None and seen != mark.silver_snapshot:
+            by_snapshot.setdefault(seen, []).append(hour)
+    through = microseconds(mark.complete_through) if mark.complete_through else None
+    for snapshot_id, hours in by_snapshot.items():
+        listed = ", ".join(map(str, hours))
+        case.space.table("later", recompute(case, silver.scan(snapshot_id), through))
+        case.space.run(f"delete from expected_{name} where hour_us in ({listed})")
+        case.space.run(f"insert into expected_{name} by name select * from later where hour_us in ({listed})")
+
+
+def _empty(case: Case, silver: LakeTable) -> str | None:
+    if case.at_rest and not (silver.snapshots and case.space.rows(f"select 1 from {silver.scan()} limit 1")):
+        return f"{silver.name} is empty"
+    return None
+
+
+def _reason(case: Case, subject: Subject, silver: LakeTable, name: str) -> str | None:
+    if subject is TOP_MOVERS and not case.space.rows(f"select 1 from expected_{name} limit 1"):
+        return "no asset has been observed for five minutes yet, so nothing can have moved"
+    if case.since_us is not None and not case.space.rows(
+        f"select 1 from expected_{name} where hour_us >= {case.since_us} limit 1"
+    ):
+        return "silver has nothing in scope"
+    return _empty(case, silver)
+
+
+def _bars(case: Case, silver: str, through: int | None) -> str:
+    case.space.table(
+        "trades",
+        "select venue, product_id, trade_id, price, size, notional, taker_side, epoch_us(event_ts) as event_ts "
+        f"from {silver}",
+    )
+    return statement("bars").replace("$complete_through", str(through if through is not None else -1))
+
+
+def _observations(case: Case, silver: str) -> None:
+    back = None if case.since_us is None else case.since_us - 2 * LOOKBACK_US
+    scope = "true" if back is None else f"greatest(last_updated, poll_started_at) >= make_timestamptz({back})"
+    case.space.table(
+        "observations",
+        f"""
+        select source, asset_id, vs_currency, epoch_us(last_updated) as last_updated, symbol, name, price, market_cap,
+          market_cap_rank, volume_24h, epoch_us(polled_at) as polled_at, poll_id,
+          epoch_us(poll_started_at) as poll_started_at
+        from {silver} where {scope}
+        """,
+    )
+
+
+def metrics_statement(case: Case, from_us: int | None) -> str:
+    """price_metrics.sql over the table `observations`."""
+    text = statement("price_metrics").replace("$tolerance_us", str(case.settings.change_tolerance_s * 1_000_000))
+    return text.replace("$from_us", str(from_us if from_us is not None else 0))
+
+
+def movers_statement(case: Case) -> str:
+    """top_movers.sql over the tables `observations` and `metrics`."""
+    return statement("top_movers").replace("$per_direction", str(case.settings.movers_per_direction))
+
+
+def _price_metrics(case: Case, silver: str, through: int | None) -> str:
+    _observations(case, silver)
+    return metrics_statement(case, case.since_us)
+
+
+def _top_movers(case: Case, silver: str, through: int | None) -> str:
+    _observations(case, silver)
+    case.space.table("metrics", metrics_statement(case, None if case.since_us is None else case.since_us - STALE_US))
+    return movers_statement(case)
