@@ -109,13 +109,17 @@ class FaultBox:
         """Forget all orders; random faults stay."""
         self.active.clear()
 
+    def pending(self, now_us: int) -> list[ActiveFault]:
+        """The orders that are not done yet."""
+        self.active = [fault for fault in self.active if not fault.is_over(now_us)]
+        return self.active
+
     def take(
         self, venue: str, kinds: frozenset[FaultKind], now_us: int, *, product: str | None = None, channel: str = ""
     ) -> list[FaultRequest]:
         """The faults of these kinds that hit this message or request now; each one taken is counted."""
-        self.active = [fault for fault in self.active if not fault.is_over(now_us)]
         hits: list[FaultRequest] = []
-        for fault in self.active:
+        for fault in self.pending(now_us):
             request = fault.request
             if (
                 request.fault in kinds

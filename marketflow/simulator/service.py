@@ -184,7 +184,7 @@ class Service:
             "clients": len(self._socket.clients),
             "sent_messages": self._socket.sent_messages,
             "slow_readers_cut": self._socket.slow_readers_cut,
-            "faults_active": [fault.request for fault in self.faults.active],
+            "faults_active": [fault.request for fault in self.faults.pending(_now_us())],
             "faults_done": dict(self.faults.done),
         }
 
