@@ -68,7 +68,9 @@ def look(
 def patience_s(settings: Settings, service: str) -> float:
     """How long a source may say nothing."""
     if service == "producer-coingecko":
-        return 3 * settings.coingecko_poll_interval_s + 30
+        from marketflow.ingest.quotas import effective_interval_s
+
+        return 3 * effective_interval_s(settings) + 30
     return max(_FEED_PATIENCE_S, 3 * settings.feed_silence_s)
 
 

@@ -84,8 +84,8 @@ class ServicesOperator(BaseOperator):
 
     def execute(self, context: Mapping[str, Any]) -> None:
         """One round."""
-        from marketflow.services.definitions import definitions
         from marketflow.services.desired import set_defaults
+        from marketflow.stack.definitions import definitions
         from marketflow.warehouse.connection import connect
 
         hook = ServicesHook()

@@ -75,7 +75,7 @@ class SparkJobOperator(BaseOperator):
     def execute(self, context: Mapping[str, Any]) -> Any:
         """Run the job, its output going to the task's log as it comes."""
         # Airflow's own settings and connections are no business of the job
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+        environment = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name}
         with tempfile.TemporaryDirectory() as folder:
             summary = Path(folder) / "summary.json"
             command = self._command(context, summary)

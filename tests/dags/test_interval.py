@@ -1,0 +1,84 @@
+"""The window of a run is the same whoever starts the run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from marketflow_airflow.interval import Window, resolve
+
+NOW = datetime(2026, 11, 20, 7, 12, 30, tzinfo=UTC)
+FIVE = datetime(2026, 11, 20, 5, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def context(*, key=None, asked=None, logical_date=None, run_after=NOW):
+    run = SimpleNamespace(partition_key=key, logical_date=logical_date, run_after=run_after)
+    return {"dag_run": run, "params": {"partition": asked}}
+
+
+def test_a_scheduled_or_backfilled_run_has_the_window_of_its_key():
+    assert resolve(context(key="2026-11-20T05:00:00"), "hour", now=NOW) == Window(
+        FIVE, FIVE + HOUR, "2026-11-20T05:00:00", "partition_key"
+    )
+
+
+def test_a_daily_key_is_a_whole_day():
+    start = datetime(2026, 11, 19, tzinfo=UTC)
+    assert resolve(context(key="2026-11-19"), "day", now=NOW) == Window(
+        start, start + timedelta(days=1), "2026-11-19", "partition_key"
+    )
+
+
+@pytest.mark.parametrize(
+    "asked", ["2026-11-20T05:00:00Z", "2026-11-20T05:59:59.999999Z", "2026-11-20T05:30:00", "2026-11-20T07:30:00+02:00"]
+)
+def test_a_person_may_ask_for_an_hour_by_any_time_in_it(asked):
+    window = resolve(context(asked=asked), "hour", now=NOW)
+    assert (window.start, window.key, window.source) == (FIVE, "2026-11-20T05:00:00", "params")
+
+
+def test_dags_test_with_a_date_has_the_hour_of_that_date():
+    window = resolve(context(logical_date=FIVE + timedelta(minutes=20)), "hour", now=NOW)
+    assert (window.start, window.end, window.source) == (FIVE, FIVE + HOUR, "logical_date")
+
+
+def test_an_hour_that_just_ended_is_taken_as_asked():
+    seven = datetime(2026, 11, 20, 7, tzinfo=UTC)
+    window = resolve(context(logical_date=seven - HOUR), "hour", now=seven)
+    assert (window.end, window.source) == (seven, "logical_date")
+
+
+def test_dags_test_without_a_date_does_not_take_the_open_hour():
+    window = resolve(context(logical_date=NOW, run_after=NOW), "hour", now=NOW)
+    assert (window.start, window.end, window.source) == (FIVE + HOUR, FIVE + 2 * HOUR, "last_complete")
+
+
+def test_a_run_that_says_nothing_has_the_last_complete_window():
+    assert resolve(context(), "hour", now=NOW).start == FIVE + HOUR
+    assert resolve(context(), "day", now=NOW).start == datetime(2026, 11, 19, tzinfo=UTC)
+
+
+def test_the_key_wins_over_a_logical_date():
+    window = resolve(context(key="2026-11-20T05:00:00", logical_date=NOW), "hour", now=NOW)
+    assert (window.start, window.source) == (FIVE, "partition_key")
+
+
+def test_a_form_that_agrees_with_the_key_is_no_contradiction():
+    assert resolve(context(key="2026-11-20T05:00:00", asked="2026-11-20T05:30:00Z"), "hour", now=NOW).start == FIVE
+
+
+def test_a_form_that_contradicts_the_key_is_refused():
+    with pytest.raises(ValueError, match=r"2026-11-20 04:00:00.*contradicts .*2026-11-20T05:00:00"):
+        resolve(context(key="2026-11-20T05:00:00", asked="2026-11-20T04:30:00Z"), "hour", now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("key", "grain"),
+    [("2026-11-20T05:30:00", "hour"), ("2026-11-20", "hour"), ("yesterday", "hour"), ("2026-11-20T05:00:00", "day")],
+)
+def test_a_key_that_is_not_the_start_of_a_window_is_refused_with_an_example(key, grain):
+    with pytest.raises(ValueError, match=rf"{key}' does not name the start of a UTC {grain}, as '2026-11-20"):
+        resolve(context(key=key), grain, now=NOW)
