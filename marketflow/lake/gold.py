@@ -90,8 +90,10 @@ def dirty_hours(spark: SparkSession, settings: Settings, table: Table | str) -> 
     return sorted(_plan(spark, settings, recipe, silver_complete_through(settings, recipe)).hours)
 
 
-def rewrite_dirty(spark: SparkSession, settings: Settings, table: Table | str) -> GoldCommit:
-    """Rewrite every dirty hour, the open one too, and move the mark; one commit under the table's lock.
+def rewrite_dirty(
+    spark: SparkSession, settings: Settings, table: Table | str, *, also: Iterable[datetime] = ()
+) -> GoldCommit:
+    """Rewrite every dirty hour, the open one too, and those in `also`, and move the mark; one commit under the lock.
 
     Raises:
         BusyError: another process writes this table.
@@ -101,7 +103,8 @@ def rewrite_dirty(spark: SparkSession, settings: Settings, table: Table | str) -
         # read before silver is: what silver holds afterwards is at least as complete as this
         complete_through = silver_complete_through(settings, recipe)
         plan = _plan(spark, settings, recipe, complete_through)
-        return _replace(spark, settings, recipe, plan, sorted(plan.hours), complete_through, moves=True)
+        hours = plan.hours.union(gold_hours.floor(hour) for hour in also)
+        return _replace(spark, settings, recipe, plan, sorted(hours), complete_through, moves=True)
 
 
 def replace_hours(
@@ -125,6 +128,18 @@ def replace_hours(
         plan = _plan(spark, settings, recipe, complete_through, dirty=not backfill)
         moves = not backfill and plan.hours <= set(asked)
         return _replace(spark, settings, recipe, plan, asked, complete_through, moves=moves)
+
+
+def backfill_hours(
+    spark: SparkSession, settings: Settings, table: Table | str, hours: Iterable[datetime]
+) -> GoldCommit:
+    """Rewrite these hours as silver and its mark are now, and leave gold's mark where it is.
+
+    Raises:
+        BusyError: another process writes this table.
+    """
+    complete_through = silver_complete_through(settings, _recipe(table))
+    return replace_hours(spark, settings, table, hours, complete_through, backfill=True)
 
 
 def silver_complete_through(settings: Settings, recipe: Recipe) -> datetime | None:

@@ -10,7 +10,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -45,6 +45,12 @@ class PublishReport:
     trimmed: int
     published_through: datetime | None
     whole: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a task's result and an asset event."""
+        return asdict(self) | {
+            "published_through": self.published_through.isoformat() if self.published_through else None
+        }
 
 
 @dataclass(frozen=True, slots=True)
