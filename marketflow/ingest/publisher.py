@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from marketflow.contracts.topics import MAX_MESSAGE_BYTES, OVERSIZE_KEPT_BYTES, Topic
 from marketflow.errors import PublishError
+from marketflow.ingest.logs import log
 from marketflow.settings import Settings
 
 Headers = Sequence[tuple[str, bytes]]
@@ -18,6 +19,7 @@ Headers = Sequence[tuple[str, bytes]]
 # The broker counts key, headers and the batch's own frame too; payloads from here on are kept in part.
 MAX_PAYLOAD_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
 POLL_S = 0.05
+TROUBLE_EVERY_S = 10.0
 
 
 def producer_configuration(settings: Settings) -> dict[str, Any]:
@@ -25,6 +27,8 @@ def producer_configuration(settings: Settings) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.bootstrap_servers,
         "client.id": "marketflow-producer",
+        # An outage is told by error_cb, in our words and not once per attempt.
+        "log_level": 2,
         "enable.idempotence": True,
         "acks": "all",
         "compression.type": "zstd",
@@ -48,9 +52,10 @@ class KafkaPublisher:
 
     def __init__(self, settings: Settings, on_delivery: Callable[[float], None] | None = None) -> None:
         self._prefix = settings.topic_prefix
-        self._producer = Producer(producer_configuration(settings))
+        self._producer = Producer({**producer_configuration(settings), "error_cb": self._troubled})
         self._on_delivery = on_delivery
         self._failure: str | None = None
+        self._told_s = float("-inf")
         self.handed_over = 0
         self.delivered = 0
         self.oversize = 0
@@ -101,6 +106,14 @@ class KafkaPublisher:
             raise PublishError(self._failure)
         if self.in_flight:
             raise PublishError(f"{self.in_flight} messages are not acknowledged by Kafka after {timeout_s:.0f} s")
+
+    def _troubled(self, error: KafkaError) -> None:
+        """The client's own word about the broker; a fatal one means that it can promise nothing any more."""
+        if error.fatal():
+            self._failure = self._failure or f"Kafka's client gave up: {error}"
+        if time.monotonic() - self._told_s >= TROUBLE_EVERY_S:
+            self._told_s = time.monotonic()
+            log("kafka_trouble", error=error.str(), in_flight=self.in_flight)
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         self.delivered += 1
