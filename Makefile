@@ -49,8 +49,8 @@ test-%: setup ## One level of the ladder: make test-unit, test-spark, test-dags,
 faults-smoke: setup ## kill -9 each part once; writes benchmarks/results/faults-smoke.json
 	$(PYTHON) -m benchmarks.faults_smoke
 
-replay-captures: setup ## Replay every capture of a folder: make replay-captures CAPTURES=DIR
-	$(PYTHON) -m benchmarks.replay_captures "$(CAPTURES)"
+replay-captures: setup ## Replay every capture of a folder: make replay-captures CAPTURES=DIR [VS_CURRENCY=usd]
+	$(PYTHON) -m benchmarks.replay_captures "$(CAPTURES)" $(VS_CURRENCY)
 
 docs: setup ## Rewrite the generated docs (docs/tables.md)
 	$(PYTHON) -m marketflow.contracts.document

@@ -23,7 +23,12 @@ def main() -> None:
         sys.exit(f"{folder} holds none of {', '.join(SUFFIXES)}")
     try:
         found = replay.run(
-            settings.load(dataset="replay"), files, fresh=True, say=lambda line: print(line, file=sys.stderr)
+            settings.load(dataset="replay"),
+            files,
+            fresh=True,
+            say=lambda line: print(line, file=sys.stderr),
+            # pages of prices rarely say their currency; a capture's own word wins over this
+            vs_currency=sys.argv[2] if len(sys.argv) > 2 else "usd",
         )
     except MarketflowError as error:
         sys.exit(f"replay-captures: {error}")

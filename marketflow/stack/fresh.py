@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import psycopg
@@ -10,19 +11,25 @@ from confluent_kafka.error import KafkaError, KafkaException
 from psycopg import sql
 
 from marketflow.contracts.topics import TOPICS
-from marketflow.errors import ConfigurationError
+from marketflow.errors import ConfigurationError, SetupError
 from marketflow.settings import Settings
-from marketflow.stack import kafka, s3
+from marketflow.stack import kafka, postgres, s3
+
+# a deleted topic is gone a moment after the broker has said yes
+TOPICS_GONE_S = 30.0
 
 
 def empty(settings: Settings) -> None:
     """Forget everything dataset replay holds; any other dataset is refused."""
     if settings.dataset != "replay":
         raise ConfigurationError(f"--fresh empties a dataset and is allowed for replay only, not {settings.dataset}")
+    postgres.bootstrap(settings)  # a home that never ran has no roles yet
     _topics(settings)
     _catalog(settings)
     _files(settings)
-    shutil.rmtree(settings.checkpoints.removeprefix("file://"), ignore_errors=not Path(settings.home).exists())
+    checkpoints = Path(settings.checkpoints.removeprefix("file://"))
+    if checkpoints.exists():
+        shutil.rmtree(checkpoints)
     with psycopg.connect(settings.dsn("postgres", "postgres"), autocommit=True) as connection:
         statement = sql.SQL("drop database if exists {} with (force)")
         connection.execute(statement.format(sql.Identifier(settings.postgres_database)))
@@ -30,12 +37,18 @@ def empty(settings: Settings) -> None:
 
 def _topics(settings: Settings) -> None:
     names = [topic.full_name(settings.topic_prefix) for topic in TOPICS]
-    for future in kafka.admin(settings).delete_topics(names).values():
+    client = kafka.admin(settings)
+    for future in client.delete_topics(names).values():
         try:
             future.result(timeout=30)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise
+    deadline = time.monotonic() + TOPICS_GONE_S
+    while set(names) & client.list_topics(timeout=10).topics.keys():
+        if time.monotonic() > deadline:
+            raise SetupError(f"Kafka still lists {', '.join(names)} after {TOPICS_GONE_S:.0f} s of deleting them")
+        time.sleep(0.2)
 
 
 def _catalog(settings: Settings) -> None:
@@ -50,6 +63,7 @@ def _catalog(settings: Settings) -> None:
 
 def _files(settings: Settings) -> None:
     client = s3.client(settings)
+    s3.create_bucket(settings)
     pages = client.get_paginator("list_objects_v2").paginate(
         Bucket=settings.lake_bucket, Prefix=f"warehouse/{settings.dataset}_"
     )
