@@ -125,8 +125,9 @@ class Round:
             time.sleep(0.5)
 
     def last_words(self, service: str) -> str:
-        """The last line it logged."""
-        lines = [line for line in self.backend.logs(service, 20) if line.strip()]
+        """The last line it logged itself; what its wrapper says of its end stands in its status."""
+        own = f" wrapper of {service}: "
+        lines = [line for line in self.backend.logs(service, 50) if line.strip() and own not in line]
         return lines[-1].strip() if lines else "nothing"
 
     def should_run(self) -> dict[str, ServiceStatus]:

@@ -15,8 +15,7 @@ from marketflow_airflow.service_round import ACTIONS, NO_ACTION, Condition, Requ
 if TYPE_CHECKING:
     import psycopg
 
-    from marketflow.services.backend import ServiceBackend
-    from marketflow.services.definitions import ServiceDefinition
+    from marketflow.services.supervisor import SupervisorBackend
     from marketflow.settings import Settings
 
 CONNECTION_ID = "services"
@@ -45,7 +44,7 @@ class ServicesHook(BaseHook):
             raise ValueError(f'connection {self.services_conn_id} needs the extra {{"home": "/path/to/home"}}')
         return settings.load(home=home)
 
-    def get_conn(self) -> ServiceBackend:
+    def get_conn(self) -> SupervisorBackend:
         """The service backend."""
         from marketflow.stack.backend import backend
 
@@ -85,17 +84,16 @@ class ServicesOperator(BaseOperator):
     def execute(self, context: Mapping[str, Any]) -> None:
         """One round."""
         from marketflow.services.desired import set_defaults
-        from marketflow.stack.definitions import definitions
         from marketflow.warehouse.connection import connect
 
         hook = ServicesHook()
-        settings = hook.get_settings()
-        every = definitions(settings)
-        mine: dict[str, ServiceDefinition] = {one.name: one for one in every if one.name in self.services}
+        settings, backend = hook.get_settings(), hook.get_conn()
+        every = backend.definitions
+        mine = {name: definition for name, definition in every.items() if name in self.services}
         request = self._request(context)
         with connect(settings, autocommit=True) as connection:
-            turn = Round(connection, hook.get_conn(), mine, context["dag_run"].run_id)
-            set_defaults(connection, every)
+            turn = Round(connection, backend, mine, context["dag_run"].run_id)
+            set_defaults(connection, every.values())
             turn.ask(request)
             for action in turn.reconcile(request):
                 self.log.info("%s %s: %s", action.kind, action.service, action.reason)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# before anything of Airflow, which reads its settings when it is imported
+from tests import airflow_home  # noqa: F401
+
+# isort: split
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +18,11 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from marketflow.stack import airflow
 from marketflow.warehouse import freshness
 from marketflow.warehouse.connection import connect
-from tests import airflow_home
 from tests.integration.airflow_stage import postgres_server
 
 FIVE = datetime(2026, 11, 20, 5, tzinfo=UTC)
 SIX = FIVE + timedelta(hours=1)
 MICROSECOND = timedelta(microseconds=1)
-assert airflow_home.HOME.is_dir()  # Airflow's settings stand before the plugin imports it
 
 
 @pytest.fixture(scope="module")
