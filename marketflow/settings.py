@@ -98,6 +98,8 @@ class Settings(BaseSettings):
     # feeds
     feed_queue_messages: int = Field(120_000, ge=100)
     feed_silence_s: float = Field(15.0, gt=0)
+    # a feed on the broker's machine leaves, loudly, when less disk than this is free
+    minimum_free_disk_bytes: int = Field(2 * 1024**3, ge=0)
     kafka_retention_hours: int = Field(168, ge=72)
     kafka_retention_bytes: int = Field(8 * 1024**3, ge=1024**2)
 

@@ -24,6 +24,7 @@ from websockets.exceptions import WebSocketException
 
 from marketflow.contracts.topics import SCHEMA_VERSION, message_key
 from marketflow.errors import PublishError
+from marketflow.ingest.disk import DiskGuard
 from marketflow.ingest.gaps import Cause, Event, Filled, Gap, GapTracker, holes_between
 from marketflow.ingest.logs import log
 from marketflow.ingest.metrics import Metrics
@@ -128,6 +129,7 @@ class CoinbaseFeed:
         self._metrics = metrics
         self._first_delay_s = first_delay_s
         self._queue = FrameQueue(settings.feed_queue_messages)
+        self._disk = DiskGuard(settings)
         self._stop = asyncio.Event()
         self._socket: ClientConnection | None = None
         self._heard_s = time.monotonic()
@@ -157,6 +159,8 @@ class CoinbaseFeed:
             for task in background:
                 task.cancel()
         await self._leave()
+        if self._disk.shortage:
+            raise self._disk.shortage
 
     async def _within(self, waiting: Coroutine[Any, Any, None], limit_s: float) -> None:
         try:
@@ -254,6 +258,8 @@ class CoinbaseFeed:
         while True:
             await asyncio.sleep(min(1.0, silence_s / 4))
             self._publisher.poll()
+            if self._disk.is_short():
+                self.stop()
             self._metrics.outbox.set(len(self._outbox))
             socket, quiet_s = self._socket, time.monotonic() - self._heard_s
             if socket is not None and quiet_s > silence_s:

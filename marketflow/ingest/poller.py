@@ -13,6 +13,7 @@ import aiohttp
 from yarl import URL
 
 from marketflow.contracts.topics import SCHEMA_VERSION, message_key
+from marketflow.ingest.disk import DiskGuard
 from marketflow.ingest.logs import log
 from marketflow.ingest.metrics import Metrics
 from marketflow.ingest.outbox import Outbox
@@ -64,6 +65,7 @@ class CoinGeckoPoller:
         self._budget = budget
         self._outbox = outbox
         self._metrics = metrics
+        self._disk = DiskGuard(settings)
         self._stop = asyncio.Event()
         self._connection_id = uuid4().hex
         self._origin = "live" if settings.dataset == "live" else "simulated"
@@ -88,10 +90,14 @@ class CoinGeckoPoller:
         if not await self._outbox.drained(OUTBOX_S):
             log("quota_behind", writes=len(self._outbox))
         writer.cancel()
+        if self._disk.shortage:
+            raise self._disk.shortage
 
     async def _watch(self) -> None:
         while True:
             self._publisher.poll()
+            if self._disk.is_short():
+                self.stop()
             self._metrics.in_flight.set(self._publisher.in_flight)
             self._metrics.outbox.set(len(self._outbox))
             await asyncio.sleep(0.25)

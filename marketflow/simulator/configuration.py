@@ -36,6 +36,9 @@ class SimulatorConfiguration(BaseSettings):
     faults: dict[str, float] = Field(default_factory=dict)
     # a batch of trades is made, synced to the truth and sent this often
     tick_ms: int = Field(100, ge=1, le=1000)
+    # the market opens when every product has a listener, at the latest after this long: a feed that starts with the
+    # exchange then misses nothing. 0 opens it at once
+    wait_for_listener_s: float = Field(0.0, ge=0)
     # CoinGecko's keyless limit; a call with any key is not counted. 0 means no limit
     keyless_calls_per_minute: int = Field(30, ge=0)
     # a reader with more unread bytes than this is cut, as the exchange cuts slow consumers

@@ -73,6 +73,7 @@ class Service:
             rest_port = runner.addresses[0][1]
             ws_port = await self._socket.start(host, self._settings.simulator_ws_port)
             print(f"simulator ready: ws://{host}:{ws_port}{PATH} http://{host}:{rest_port}", flush=True)
+            await self._wait_for_listeners()
             await self._make_market()
         finally:
             await self._socket.stop()
@@ -90,6 +91,18 @@ class Service:
         ):
             application.add_routes(part.routes())
         return application
+
+    async def _wait_for_listeners(self) -> None:
+        """Until somebody hears the matches of every product, the time is up, or it is told to end."""
+        deadline = time.monotonic() + self._configuration.wait_for_listener_s
+        self.pause()
+        while time.monotonic() < deadline and not self._stop.is_set() and not self._all_heard():
+            await asyncio.sleep(0.05)
+        self.resume()
+
+    def _all_heard(self) -> bool:
+        heard = {product for client in self._socket.clients for product in client.subscribed["matches"]}
+        return heard >= self._simulation.listings.keys()
 
     async def _make_market(self) -> None:
         tick_s = self._configuration.tick_ms / 1000

@@ -15,6 +15,7 @@ FEED_SETTINGS = (
     *COMMON_SETTINGS,
     "feed_queue_messages",
     "feed_silence_s",
+    "minimum_free_disk_bytes",
     "kafka_retention_hours",
     "simulator_ws_port",
     "simulator_rest_port",
@@ -110,7 +111,12 @@ def _simulator(settings: Settings) -> tuple[ServiceDefinition, ...]:
         ServiceDefinition(
             name="simulator",
             command=(python(), "-m", "marketflow.simulator"),
-            environment={**_service_environment(settings), **pinned(settings, SIMULATOR_SETTINGS)},
+            environment={
+                **_service_environment(settings),
+                **pinned(settings, SIMULATOR_SETTINGS),
+                # it opens once our own feed listens, so that a stop and a start of the stack leave no hole
+                "MARKETFLOW_SIMULATOR_WAIT_FOR_LISTENER_S": "60",
+            },
             group="feed",
             priority=20,
         ),

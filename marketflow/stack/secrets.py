@@ -33,7 +33,10 @@ def _new(name: str) -> str:
     if name == "airflow_fernet_key":
         return base64.urlsafe_b64encode(os.urandom(32)).decode()
     if name == "kafka_cluster_id":
-        return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Kafka's tools read an id that begins with a dash as an option, so such a one is drawn again
+        while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+            pass
+        return text
     length = 12 if name.endswith("_password") else 32
     return random_source.token_hex(length)
 

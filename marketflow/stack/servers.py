@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -82,3 +83,6 @@ def temporary_stack(home: Path, **overrides: Any) -> Iterator[Settings]:
     finally:
         for process, stop_signal in reversed(processes):
             _stop(process, stop_signal)
+        # where the home could not be passed by the server's user its data lies elsewhere, and goes with the stack
+        if not postgres.data_folder(settings).is_relative_to(settings.home):
+            shutil.rmtree(postgres.data_folder(settings).parent)

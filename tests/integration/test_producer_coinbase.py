@@ -274,3 +274,12 @@ def test_a_wrong_setting_is_one_line_that_names_it(
         assert feed.child.wait(60) == 2
         (line,) = feed.output.splitlines()
         assert named in line
+
+
+def test_a_feed_leaves_loudly_before_the_brokers_disk_is_full(embedded: Settings, tmp_path: Path) -> None:
+    with (
+        market(embedded, tmp_path / "market", "LTC-USD", "--rate", "20") as made,
+        producer(embedded, made, VENUE, "producer", minimum_free_disk_bytes=2**62) as feed,
+    ):
+        assert feed.child.wait(60) == 1
+        assert "MARKETFLOW_MINIMUM_FREE_DISK_BYTES asks for" in feed.output.splitlines()[-1]

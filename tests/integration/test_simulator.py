@@ -272,3 +272,24 @@ def test_the_truth_can_be_read_over_http(simulator: Simulator) -> None:
             read_back = answer.read()
         assert read_back.endswith(b"}\n")
         assert (simulator.home / f"truth/{name}.ndjson").read_bytes().startswith(read_back)
+
+
+async def test_a_listener_from_the_start_hears_every_trade_over_a_stop_and_a_start(
+    launch: Callable[..., Simulator],
+) -> None:
+    heard: dict[str, list[int]] = {product: [] for product in PRODUCTS}
+    for round_number in range(2):
+        running = launch(wait_for_listener_s=60)
+        before = running.truth()
+        time.sleep(0.5)
+        assert running.truth() == before, "it does not trade before somebody listens"
+        async with asyncio.timeout(20), connect(running.ws, compression=None, max_queue=None) as socket:
+            await socket.send(json.dumps(SUBSCRIBE))
+            async for text in socket:  # ends when the exchange closes
+                message = json.loads(text)
+                if message["type"] == "match":
+                    heard[message["product_id"]].append(message["trade_id"])
+                if sum(map(len, heard.values())) == 40 * (round_number + 1):
+                    running.process.terminate()
+        assert running.process.wait(20) == 0
+    assert heard == {product: sorted(trades) for product, trades in running.truth().items()}
