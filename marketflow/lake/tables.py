@@ -13,7 +13,7 @@ from marketflow.lake.snapshots import SnapshotSummary as SnapshotSummary
 from marketflow.settings import Settings
 
 # kept light from the first day (metadata files), and enough snapshots for incremental readers and the stream's recovery
-_TABLE_PROPERTIES = {
+TABLE_PROPERTIES = {
     "format-version": "2",
     "write.parquet.compression-codec": "zstd",
     "write.metadata.delete-after-commit.enabled": "true",
@@ -33,7 +33,7 @@ def create_statement(settings: Settings, table: Table) -> str:
     columns = ",\n  ".join(
         f"`{column.name}` {column.type.spark}{'' if column.nullable else ' not null'}" for column in table.columns
     )
-    properties = ", ".join(f"'{name}' = '{value}'" for name, value in _TABLE_PROPERTIES.items())
+    properties = ", ".join(f"'{name}' = '{value}'" for name, value in TABLE_PROPERTIES.items())
     partitioning = f"\npartitioned by ({', '.join(table.partitioning)})" if table.partitioning else ""
     name = table_name(settings, table)
     head = f"create table if not exists {name} (\n  {columns}\n)\nusing iceberg"
