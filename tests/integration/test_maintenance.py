@@ -1,0 +1,161 @@
+"""Maintenance makes tables light, changes no row, and never takes what a writer or reader still needs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import silver_lake as lake_of
+from pyspark.sql import SparkSession
+from silver_lake import NOON, Bronze, Trade, garbage, match
+
+from marketflow.contracts import gold
+from marketflow.contracts import silver as contracts
+from marketflow.errors import BusyError, LakeStateError
+from marketflow.lake import maintenance, silver, silver_snapshots
+from marketflow.lake.session import table_name
+from marketflow.settings import Settings
+from marketflow.warehouse.locks import table_lock
+
+SOURCE = silver.SOURCES["silver.trades"]
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def bronze(embedded: Settings, lake: SparkSession) -> Bronze:
+    lake_of.fresh(lake, embedded)
+    for table in gold.GOLD_TABLES:
+        lake.sql(f"drop table if exists {table_name(embedded, table)} purge")
+    lake_of.apply_contracts(lake, embedded)
+    return Bronze(lake, embedded)
+
+
+def files(bronze: Bronze, table: Any) -> int:
+    return bronze.spark.table(f"{table_name(bronze.settings, table)}.files").count()
+
+
+def snapshots(bronze: Bronze, table: Any) -> list[Any]:
+    return list(silver_snapshots.walk(silver_snapshots.java_table(bronze.spark, table_name(bronze.settings, table))))
+
+
+def maintain(bronze: Bronze, table: Any, now: datetime, **options: Any) -> maintenance.Maintained:
+    return maintenance.maintain(bronze.spark, bronze.settings, table, now=now, **options)
+
+
+def six_commits(bronze: Bronze) -> None:
+    for number in range(6):
+        bronze.commit({0: [match(Trade(number + 1)), garbage()]}, NOON + number * MINUTE)
+        silver.advance(bronze.spark, bronze.settings, SOURCE)
+
+
+def test_a_closed_day_is_compacted_to_one_file_and_no_row_changes(bronze: Bronze) -> None:
+    six_commits(bronze)
+    expected = lake_of.truth(bronze.topic, bronze.records)
+    done = maintain(bronze, contracts.TRADES, NOON + DAY)
+    assert (done.rows, done.files_compacted, done.files_written) == (6, 6, 1)
+    assert files(bronze, contracts.TRADES) == 1
+    maintain(bronze, contracts.REJECTED, NOON + DAY)
+    lake_of.assert_silver_is(bronze.settings, expected)
+    assert maintain(bronze, contracts.TRADES, NOON + DAY).files_compacted == 0
+
+
+def test_an_open_day_is_left_alone(bronze: Bronze) -> None:
+    six_commits(bronze)
+    assert maintain(bronze, contracts.TRADES, NOON + timedelta(hours=11)).files_compacted == 0
+    assert files(bronze, contracts.TRADES) == 6
+
+
+def test_a_bronze_hour_is_compacted_once_it_is_closed_for_two_hours(bronze: Bronze) -> None:
+    six_commits(bronze)
+    assert maintain(bronze, lake_of.TRADES, NOON + timedelta(hours=2, minutes=59)).files_compacted == 0
+    done = maintain(bronze, lake_of.TRADES, NOON + timedelta(hours=3))
+    assert (done.rows, done.files_compacted, done.files_written) == (12, 6, 1)
+
+
+def test_the_watermark_survives_compaction_and_expiry(bronze: Bronze, monkeypatch: pytest.MonkeyPatch) -> None:
+    six_commits(bronze)
+    marked = snapshots(bronze, contracts.TRADES)[0].snapshot_id
+    monkeypatch.setattr(maintenance, "KEEP_SNAPSHOTS", 1)
+    far = datetime.now(UTC) + 30 * DAY
+    done = maintain(bronze, contracts.TRADES, far)
+    assert (done.files_compacted, done.files_expired > 0) == (6, True)
+    left = snapshots(bronze, contracts.TRADES)
+    assert [snapshot.operation for snapshot in left] == ["replace", "append"]
+    assert left[-1].snapshot_id == marked
+    bronze.commit({0: [match(Trade(7))], 1: [match(Trade(3))]}, NOON + 9 * MINUTE)
+    (commit,) = silver.advance(bronze.spark, bronze.settings, SOURCE)
+    assert (commit.accounting.messages, commit.accounting.inserted) == (2, 1)
+    lake_of.assert_silver_is(bronze.settings, lake_of.truth(bronze.topic, bronze.records))
+
+
+def test_expiry_keeps_what_gold_has_yet_to_read(bronze: Bronze, monkeypatch: pytest.MonkeyPatch) -> None:
+    six_commits(bronze)
+    covered = snapshots(bronze, contracts.TRADES)[3].snapshot_id
+    bars = table_name(bronze.settings, gold.BARS)
+    empty = bronze.spark.createDataFrame([], gold.BARS.spark_schema)
+    empty.writeTo(bars).option("snapshot-property.marketflow.silver_snapshot", str(covered)).append()
+    monkeypatch.setattr(maintenance, "KEEP_SNAPSHOTS", 1)
+    maintain(bronze, contracts.TRADES, datetime.now(UTC) + 30 * DAY)
+    appends = [s.snapshot_id for s in snapshots(bronze, contracts.TRADES) if s.operation == "append"]
+    assert appends[-1] == covered
+    assert len(appends) == 4
+
+
+def test_a_day_of_snapshots_and_at_least_a_hundred_are_kept(bronze: Bronze) -> None:
+    six_commits(bronze)
+    maintain(bronze, lake_of.TRADES, datetime.now(UTC) + 30 * DAY)
+    assert len([s for s in snapshots(bronze, lake_of.TRADES) if s.operation == "append"]) == 6
+
+
+def test_a_table_whose_writer_is_at_work_is_busy_and_stops_no_other(bronze: Bronze) -> None:
+    six_commits(bronze)
+    tables = (contracts.TRADES, contracts.REJECTED)
+    with table_lock(bronze.settings, "silver.trades"):
+        done = maintenance.maintain_all(bronze.spark, bronze.settings, now=NOON + DAY, tables=tables)
+    assert [type(each.error) for each in done] == [BusyError, type(None)]
+    assert maintenance.exit_code(done) == 75
+    assert maintenance.exit_code([*done, maintenance.Maintained("x", error=LakeStateError("rows"))]) == 1
+
+
+def test_a_row_that_goes_missing_during_maintenance_is_an_error(
+    bronze: Bronze, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    six_commits(bronze)
+    name = table_name(bronze.settings, contracts.TRADES)
+
+    def losing(*_: Any) -> int:
+        bronze.spark.sql(f"delete from {name} where trade_id = 3")
+        return 0
+
+    monkeypatch.setattr(maintenance, "_rewrite_manifests", losing)
+    with pytest.raises(LakeStateError, match="has 5 rows after maintenance and had 6 before"):
+        maintain(bronze, contracts.TRADES, NOON + DAY)
+
+
+def test_the_deep_run_removes_files_that_no_snapshot_knows_and_no_others(bronze: Bronze) -> None:
+    six_commits(bronze)
+    name = table_name(bronze.settings, contracts.TRADES)
+    location = silver_snapshots.java_table(bronze.spark, name).location()
+    # a file of a commit that was never made
+    stray = bronze.settings.warehouse.replace("s3://", "")
+    assert location.startswith(f"s3://{stray}")
+    jvm: Any = bronze.spark._jvm
+    output = silver_snapshots.java_table(bronze.spark, name).io().newOutputFile(f"{location}/data/stray.parquet")
+    stream = output.create()
+    stream.write(1)
+    stream.close()
+    assert jvm is not None
+    done = maintain(bronze, contracts.TRADES, datetime.now(UTC) + timedelta(days=3, hours=1), deep=True)
+    assert done.orphans_removed >= 1
+    lake_of.assert_silver_is(bronze.settings, lake_of.truth(bronze.topic, bronze.records))
+
+
+def test_a_property_that_differs_from_the_houses_is_set_back(bronze: Bronze) -> None:
+    six_commits(bronze)
+    name = table_name(bronze.settings, contracts.TRADES)
+    bronze.spark.sql(f"alter table {name} set tblproperties ('write.metadata.previous-versions-max' = '100')")
+    maintain(bronze, contracts.TRADES, NOON)
+    stored = silver_snapshots.java_table(bronze.spark, name).properties()
+    assert stored["write.metadata.previous-versions-max"] == "20"
