@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -69,6 +70,8 @@ def temporary_stack(home: Path, **overrides: Any) -> Iterator[Settings]:
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     settings = load(home=home, **{**ports, **overrides})
     secrets.ensure(settings)
+    # what a child process with this home reads
+    secrets.write_private(home / "stack.json", json.dumps(ports))
     processes = []
     try:
         for module, stop_signal in ((postgres, signal.SIGINT), (s3, signal.SIGTERM), (kafka, signal.SIGTERM)):
