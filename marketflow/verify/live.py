@@ -65,7 +65,8 @@ def _observations(case: Case, start: int) -> None:
     for source, name in (("silver_asset_prices", "polled"), ("live_observations", "observed")):
         space.table(
             name,
-            f"select {', '.join(columns(OBSERVATIONS))} from {source} anti join not_judged using ({keys}) where {end}",
+            f"select {', '.join(columns(OBSERVATIONS))} from {source} anti join not_judged using ({keys}) "
+            f"where polled_at >= {start} and {end}",
         )
     faults = compare(space, case.report, OBSERVATIONS, "polled", "observed")
     # measures are judged from what the observations should be, so that one wrong price is named once

@@ -233,7 +233,8 @@ def _quarantine(case: Case) -> None:
     space.table(
         "lowest",
         " union all ".join(
-            f"select '{one.kind}' as of_table, part, min(position) as low from messages_{one.topic.bronze} group by part"
+            f"select '{one.kind}' as of_table, part, min(position) as low "
+            f"from messages_{one.topic.bronze} group by part"
             for one in SOURCES
         ),
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from pyspark.sql import SparkSession
 
@@ -23,8 +24,8 @@ from tests.integration.verify_world import World
 
 @pytest.fixture(scope="module")
 def world(embedded: Settings, lake: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """In a dataset of its own, so that no other test's rows are in it."""
-    settings = embedded.model_copy(update={"dataset": "live"})
+    """In a dataset of its own, so that no other test's rows are in it; its name is none that settings would load."""
+    settings = embedded.model_copy(update={"dataset": "verify"})
     postgres.bootstrap(settings)
     kafka.create_topics(settings)
     schema.apply(settings)
@@ -75,42 +76,49 @@ class Target:
     key: str
 
 
-def lake_targets(world: World) -> dict[str, Target]:
-    trade = next(row for row in world.rows["silver.trades"] if row["trade_id"] == 5123)
+def lake_targets(world: World) -> list[Target]:
+    """A row in each table of the lake; no two are about the same fact, so that each fault stands for itself."""
+    spot = record_of(world, 5123)
     price = world.rows["silver.asset_prices"][300]
     bar = next(row for row in world.rows["gold.bars"] if row["product_id"] == "ETH-USD" and row["interval"] == "5m")
     metric = world.rows["gold.price_metrics"][321]
     mover = world.rows["gold.top_movers"][33]
-    record = trade["record"]
-    place = f"partition = {record['partition']} and offset = {record['offset']}"
-    return {
-        "bronze": Target(
-            *("bronze", "bronze.trades_raw", place),
+    return [
+        Target(
+            *("bronze", "bronze.trades_raw", f"partition = {spot['partition']} and offset = {spot['offset']}"),
             'value = cast(replace(cast(value as string), \'"size": "0.\', \'"size": "7.\') as binary)',
             *("ETH-USD", "coinbase_exchange ETH-USD 5123"),
         ),
-        "trades": Target(
-            *("silver", "silver.trades", "product_id = 'ETH-USD' and trade_id = 5123", "taker_side = 'up'"),
-            *("ETH-USD", "coinbase_exchange ETH-USD 5123"),
+        Target(
+            *("silver", "silver.trades", "product_id = 'ETH-USD' and trade_id = 5124", "taker_side = 'up'"),
+            *("ETH-USD", "coinbase_exchange ETH-USD 5124"),
         ),
-        "asset_prices": Target(
+        Target(
+            *("silver", "silver.quotes", "product_id = 'BTC-USD' and last_trade_id = 1077", "best_bid = best_bid - 1"),
+            *("BTC-USD", "coinbase_exchange BTC-USD 90000847 null"),
+        ),
+        Target(
             *("silver", "silver.asset_prices", where(price, "asset_id", "last_updated"), "price = price + 0.01"),
             *("coingecko usd", f"coingecko {price['asset_id']} usd {verify_world.text(price['last_updated'])}"),
         ),
-        "bars": Target(
+        Target(
             *("gold", "gold.bars", where(bar, "product_id", "interval", "open_ts"), "volume = volume + 0.00000001"),
             *("ETH-USD", f"coinbase_exchange ETH-USD 5m {verify_world.text(bar['open_ts'])}"),
         ),
-        "price_metrics": Target(
+        Target(
             *("gold", "gold.price_metrics", where(metric, "asset_id", "ts"), "ema_3m = ema_3m * 1.00000001"),
             *("coingecko usd", f"coingecko {metric['asset_id']} usd {verify_world.text(metric['ts'])}"),
         ),
-        "top_movers": Target(
+        Target(
             *("gold", "gold.top_movers", where(mover, "snapshot_ts", "direction", "rank"), "asset_id = 'other'"),
             "coingecko usd",
             f"coingecko usd {verify_world.text(mover['snapshot_ts'])} {mover['direction']} {mover['rank']}",
         ),
-    }
+    ]
+
+
+def record_of(world: World, trade_id: int) -> dict[str, Any]:
+    return next(row for row in world.rows["silver.trades"] if row["trade_id"] == trade_id)["record"]
 
 
 def where(row: dict[str, Any], *columns: str) -> str:
@@ -139,37 +147,38 @@ def changed_lake(world: World, target: Target, fault: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("fault", ["missing", "duplicate", "differing"])
-@pytest.mark.parametrize("table", ["bronze", "trades", "asset_prices", "bars", "price_metrics", "top_movers"])
-def test_one_wrong_row_in_the_lake_is_named_and_nothing_else(world: World, table: str, fault: str) -> None:
-    target = lake_targets(world)[table]
-    with changed_lake(world, target, fault):
+def test_one_wrong_row_in_each_table_of_the_lake_is_named_and_nothing_else(world: World, fault: str) -> None:
+    targets = lake_targets(world)
+    with ExitStack() as changes:
+        for target in targets:
+            changes.enter_context(changed_lake(world, target, fault))
         report = judged(world)
-    expected = [(target.layer, target.table, target.product, fault)]
-    if table == "bronze" and fault != "differing":
+    expected = {(target.layer, target.table, target.product, fault): target.key for target in targets}
+    if fault != "differing":
         # a record is missing or double by its offset; a trade that no record tells any more is missing besides
-        spot = next(row for row in world.rows["silver.trades"] if row["trade_id"] == 5123)["record"]
-        by_offset = (target.layer, target.table, f"partition {spot['partition']}", fault)
-        expected = [by_offset, *expected] if fault == "missing" else [by_offset]
-        assert str(spot["offset"]) in report.problems[0].examples[0]
-    else:
-        assert report.problems[0].examples[0].startswith(target.key)
-    assert found(report) == expected
+        spot = record_of(world, 5123)
+        if fault == "duplicate":
+            del expected["bronze", "bronze.trades_raw", "ETH-USD", fault]
+        expected["bronze", "bronze.trades_raw", f"partition {spot['partition']}", fault] = f"offset {spot['offset']}"
+    assert {one: examples[0].startswith(expected.get(one, "?")) for one, examples in named(report)} == (
+        dict.fromkeys(expected, True)
+    )
     assert all(one.count == 1 for one in report.problems)
 
 
-def postgres_targets(world: World) -> dict[str, Target]:
-    by_table = lake_targets(world)
-    observed = Target(
-        *("live", "live.asset_observation", by_table["asset_prices"].where, "volume_24h = volume_24h + 1"),
-        *(by_table["asset_prices"].product, by_table["asset_prices"].key),
-    )
-    found = {"observations": observed}
+def named(report: Report) -> list[tuple[tuple[str, str, str, str], tuple[str, ...]]]:
+    return list(zip(found(report), (one.examples for one in report.problems), strict=True))
+
+
+def postgres_targets(world: World) -> list[Target]:
+    by_table = {target.table: target for target in lake_targets(world)}
+    observed = by_table["silver.asset_prices"]
+    targets = [replace(observed, layer="live", table="live.asset_observation", change="volume_24h = volume_24h + 1")]
     for name in ("bars", "price_metrics", "top_movers"):
-        one = by_table[name]
-        found[f"gold {name}"] = Target("postgres", one.table, one.where, one.change, one.product, one.key)
+        targets.append(replace(by_table[f"gold.{name}"], layer="postgres"))
         if name != "bars":
-            found[f"live {name}"] = Target("live", f"live.{name}", one.where, one.change, one.product, one.key)
-    return found
+            targets.append(replace(by_table[f"gold.{name}"], layer="live", table=f"live.{name}"))
+    return targets
 
 
 @contextmanager
@@ -181,33 +190,124 @@ def changed_postgres(world: World, target: Target, fault: str) -> Iterator[None]
         "duplicate": f"insert into {target.table} select * from {target.table} where {condition}",
         "differing": f"update {target.table} set {target.change} where {condition}",
     }
+    aside = f"ops.aside_{target.table.replace('.', '_')}"
     with world.postgres() as connection:
-        connection.execute(f"create table public.aside as table {target.table}")
+        connection.execute(f"create table {aside} as table {target.table}")
         key = connection.execute(
             "select conname, pg_get_constraintdef(oid) from pg_constraint "
             "where conrelid = %s::regclass and contype = 'p'",
             (target.table,),
         ).fetchone()
+        assert key
         connection.execute(f'alter table {target.table} drop constraint "{key[0]}"')
         try:
             assert connection.execute(statements[fault]).rowcount == 1
             yield
         finally:
             connection.execute(f"truncate {target.table}")
-            connection.execute(f"insert into {target.table} table public.aside")
+            connection.execute(f"insert into {target.table} table {aside}")
             connection.execute(f'alter table {target.table} add constraint "{key[0]}" {key[1]}')
-            connection.execute("drop table public.aside")
+            connection.execute(f"drop table {aside}")
 
 
 @pytest.mark.parametrize("fault", ["missing", "duplicate", "differing"])
-@pytest.mark.parametrize(
-    "table",
-    ["gold bars", "gold price_metrics", "gold top_movers", "observations", "live price_metrics", "live top_movers"],
-)
-def test_one_wrong_row_in_postgres_is_named_and_nothing_else(world: World, table: str, fault: str) -> None:
-    target = postgres_targets(world)[table]
-    with changed_postgres(world, target, fault):
+def test_one_wrong_row_in_each_table_of_postgres_is_named_and_nothing_else(world: World, fault: str) -> None:
+    targets = postgres_targets(world)
+    with ExitStack() as changes:
+        for target in targets:
+            changes.enter_context(changed_postgres(world, target, fault))
         report = judged(world)
-    assert found(report) == [(target.layer, target.table, target.product, fault)]
-    assert report.problems[0].count == 1
-    assert report.problems[0].examples[0].startswith(target.key)
+    expected = {(target.layer, target.table, target.product, fault): target.key for target in targets}
+    assert {one: examples[0].startswith(expected.get(one, "?")) for one, examples in named(report)} == (
+        dict.fromkeys(expected, True)
+    )
+    assert all(one.count == 1 for one in report.problems)
+
+
+@contextmanager
+def changed_ops(world: World, change: str, undo: str) -> Iterator[None]:
+    with world.postgres() as connection:
+        connection.execute(change)
+        try:
+            yield
+        finally:
+            connection.execute(undo)
+
+
+def test_an_open_hole_whose_ids_are_all_there_is_a_stale_hole(world: World) -> None:
+    hole = "product_id = 'BTC-USD' and first_missing_id = 1301"
+    with changed_ops(
+        world,
+        f"update ops.trade_gap set status = 'open' where {hole}",
+        f"update ops.trade_gap set status = 'healed' where {hole}",
+    ):
+        report = judged(world, layers=("silver",))
+    assert found(report) == [("silver", "ops.trade_gap", "BTC-USD", "stale hole")]
+    assert "1301 to 1303: marked open, 3 of 3 ids are in silver" in report.problems[0].examples[0]
+
+
+def test_a_healed_hole_whose_ids_are_missing_is_named_and_its_ids_are_missing(world: World) -> None:
+    hole = "product_id = 'BTC-USD' and first_missing_id = 1201"
+    with changed_ops(
+        world,
+        f"update ops.trade_gap set status = 'healed', healed_at = now() - interval '15 minutes' where {hole}",
+        f"update ops.trade_gap set status = 'open', healed_at = null where {hole}",
+    ):
+        report = judged(world, layers=("silver",))
+    assert found(report) == [
+        ("bronze", "bronze.trades_raw", "BTC-USD", "missing"),
+        ("silver", "ops.trade_gap", "BTC-USD", "false heal"),
+    ]
+    assert report.problems[0].count == len(verify_world.LOST)
+    assert report.problems[0].examples[0] == "coinbase_exchange BTC-USD 1201"
+
+
+def test_a_cut_older_than_ten_minutes_is_not_clean_and_names_the_layer(world: World) -> None:
+    mark = "where table_name = 'gold.bars'"
+    with changed_ops(
+        world,
+        f"update ops.layer_mark set complete_through = complete_through - interval '2 hours' {mark}",
+        f"update ops.layer_mark set complete_through = complete_through + interval '2 hours' {mark}",
+    ):
+        report = judged(world)
+        at_rest = judged(world, at_rest=True)
+    assert ("cut", "gold.bars", "all", "too old") in found(report)
+    assert at_rest.cut is None
+    assert at_rest.clean
+
+
+def test_an_account_that_does_not_balance_is_named(world: World) -> None:
+    account = "where table_name = 'silver.trades'"
+    with changed_ops(
+        world,
+        f"update ops.silver_accounting set messages = messages + 1, duplicate = 1 {account}",
+        f"update ops.silver_accounting set messages = messages - 1, duplicate = 0 {account}",
+    ):
+        report = judged(world, layers=("silver",))
+    assert found(report) == [("silver", "silver.trades", "ops.silver_accounting", "accounting")]
+    assert report.problems[0].count == 3  # messages, items, and the watermark they do not reach
+
+
+def test_zero_compared_is_a_fault_unless_the_source_is_stopped_by_hand(
+    world: World, embedded: Settings, lake: SparkSession
+) -> None:
+    empty = embedded.model_copy(update={"dataset": "verify_nothing"})
+    postgres.bootstrap(empty)
+    kafka.create_topics(empty)
+    schema.apply(empty)
+    apply_contracts(lake, empty)
+    marks = "insert into ops.layer_mark (table_name, complete_through, updated_at) values (%s, now(), now())"
+    stopped = "insert into ops.service_desired values (%s, 'stopped', 'a person', now())"
+    with psycopg.connect(empty.dsn(), autocommit=True) as connection:
+        for topic in ("trades", "ticker", "prices"):
+            connection.execute(marks, (f"bronze.{topic}_raw",))
+        before = verify.run(empty, layers=("bronze",), output=lambda line: None)
+        for service in ("producer-coinbase", "producer-coingecko"):
+            connection.execute(stopped, (service,))
+        after = verify.run(empty, layers=("bronze",), output=lambda line: None)
+        connection.execute("truncate ops.layer_mark, ops.service_desired")
+    assert found(before) == [
+        ("bronze", f"bronze.{topic}_raw", "all", "nothing compared") for topic in ("trades", "ticker", "prices")
+    ]
+    assert after.clean
+    assert "bronze bronze.trades_raw: nothing compared, since producer-coinbase is stopped by hand" in after.notes

@@ -1,4 +1,4 @@
--- Purpose: what the pages say of each published price; where they disagree, the one that the truth contradicts.
+-- Purpose: what the pages say of each published price; where they disagree, the one that agrees with the truth.
 -- Parameters: none.
 -- Grain: one row per source, asset, currency and last_updated of items_asset_prices.
 with told as (
@@ -16,4 +16,4 @@ with told as (
 
 select * exclude (agrees)
 from told
-qualify row_number() over (partition by source, asset_id, vs_currency, last_updated order by agrees) = 1
+qualify row_number() over (partition by source, asset_id, vs_currency, last_updated order by agrees desc) = 1

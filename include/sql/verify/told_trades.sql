@@ -1,4 +1,5 @@
--- Purpose: what the messages say of each trade; where they disagree, the one that the truth contradicts.
+-- Purpose: what the messages say of each trade; where they disagree, the one that agrees with the truth. (A venue may
+--   send a trade again with other content: silver refuses that one, and it is no fault of bronze's.)
 -- Parameters: none.
 -- Grain: one row per venue, product and trade of items_trades. A message without a sequence (REST) is given the truth's.
 with told as (
@@ -25,4 +26,4 @@ with told as (
 
 select * exclude (agrees)
 from told
-qualify row_number() over (partition by venue, product_id, trade_id order by agrees) = 1
+qualify row_number() over (partition by venue, product_id, trade_id order by agrees desc) = 1

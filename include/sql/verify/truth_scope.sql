@@ -1,17 +1,9 @@
 -- Purpose: which trades of the truth the platform must have received, and which of them a hole of the ledger explains.
 -- Parameters: $products; $start and $end, µs, of the market's time; $cut, µs; $quiet, µs a first message may take.
+--   Reads the tables truth_trades, items_trades, messages_trades_raw, collected and trade_gap.
 -- Grain: one row per trade of truth_trades that is asked for, received, or was made before collection began.
-with collected as (
-    select
-        venue,
-        product_id,
-        min(trade_id) as first_id
-    from items_trades
-    group by all
-),
-
 -- A product that never said anything must still be heard a while after its venue's first message
-venue_start as (
+with venue_start as (
     select
         venue,
         min(received_at) as first_at
