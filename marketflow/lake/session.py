@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from marketflow.contracts.columns import Table
@@ -16,6 +17,7 @@ from marketflow.paths import JARS_FOLDER, PROJECT_FOLDER
 from marketflow.settings import Settings
 
 CATALOG = "lake"
+_LOGGING = Path(__file__).with_name("log4j2.properties")
 
 
 def table_name(settings: Settings, table: Table) -> str:
@@ -78,11 +80,12 @@ def spark(settings: Settings, app_name: str) -> SparkSession:
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        **catalog_options(settings),
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{_LOGGING}",
     }
+    # the context's settings stand on the JVM's command line, where everybody on the machine can read them: the
+    # catalog's, which hold passwords, are therefore given to the session alone
+    SparkContext.getOrCreate(SparkConf().setAppName(app_name).setAll(list(options.items())))
     builder = SparkSession.builder.appName(app_name)
-    for name, value in options.items():
+    for name, value in {**options, **catalog_options(settings)}.items():
         builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("WARN")
-    return session
+    return builder.getOrCreate()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import psutil
 import pytest
 from pyspark.sql import SparkSession
 
@@ -41,3 +44,13 @@ def test_an_unknown_column_is_refused_by_name(embedded: Settings, lake: SparkSes
             tables.apply_contracts(lake, embedded)
     finally:
         lake.sql(f"alter table {name} drop column surprise")
+
+
+def test_no_password_stands_on_a_command_line_and_new_sessions_know_the_catalog(
+    embedded: Settings, lake: SparkSession
+) -> None:
+    secrets = [embedded.secret(name) for name in ("postgres_iceberg", "s3_secret_key")]
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            assert not any(secret in " ".join(process.cmdline()) for secret in secrets)
+    assert lake.newSession().table(table_name(embedded, gold.BARS)).columns == list(gold.BARS.column_names)
