@@ -98,6 +98,11 @@ def environment(settings: Settings) -> dict[str, str]:
         ("scheduler", "scheduler_health_check_server_port"): str(settings.airflow_scheduler_health_port),
         # the default of 5 s holds half the task slots that long after their task has finished
         ("workers", "min_heartbeat_interval"): "1",
+        # In a cold start with both cores busy the API server came 17 s after the first task asked for it, and its
+        # first answer took 19 s: the defaults (five tries of 5 s, some 13 s in all) failed that task.
+        ("workers", "execution_api_timeout"): "60",
+        ("workers", "execution_api_retries"): "15",
+        ("workers", "execution_api_retry_wait_max"): "10",
         ("scheduler", "scheduler_idle_sleep_time"): "0.5",
         ("scheduler", "trigger_timeout_check_interval"): "5",
         ("dag_processor", "parsing_processes"): "1",

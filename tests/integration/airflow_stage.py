@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -51,6 +52,8 @@ def postgres_server(home: Path, **overrides: Any) -> Iterator[PostgresServer]:
         yield server
     finally:
         server.stop()
+        # under a private home the data lies in /var/tmp, where nobody would look for it
+        shutil.rmtree(postgres.data_folder(server.settings).parent)
 
 
 def eventually(condition: Callable[[], Any], what: str, patience_s: float = 60.0) -> Any:

@@ -1,0 +1,242 @@
+"""The embedded Airflow as it is run: four processes on PostgreSQL, with the project's Dags and three of the test's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from marketflow.paths import PROJECT_FOLDER
+from marketflow.services.environment import embedded_environment, program
+from marketflow.settings import Settings
+from marketflow.stack import airflow
+from marketflow.stack.servers import free_ports
+from marketflow.warehouse import freshness
+from marketflow.warehouse.connection import connect
+from tests.integration.airflow_stage import eventually, postgres_server
+
+# the order in which they are started; they are stopped as `make down` does
+PARTS = {
+    "api-server": ("api-server",),
+    "dag-processor": ("dag-processor",),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
+}
+STOPPING_ORDER = ("scheduler", "dag-processor", "triggerer", "api-server")
+PORTS = ("airflow_port", "airflow_log_port", "airflow_trigger_log_port", "airflow_scheduler_health_port")
+DAGS = '''
+"""Dags of the test: one that waits, one by the hour that emits an asset, one that is woken by it."""
+import json, os
+from datetime import UTC, datetime, timedelta
+from airflow.sdk import Asset, CronPartitionTimetable, dag, get_current_context, task
+from marketflow_airflow.freshness import FreshnessSensor
+from marketflow_airflow.interval import partition_param, resolve
+
+TABLE = Asset("test_table")
+COMMON = {"start_date": datetime(2026, 1, 1, tzinfo=UTC), "catchup": False, "is_paused_upon_creation": False}
+
+@dag(schedule=None, **COMMON)
+def test_waits():
+    FreshnessSensor(task_id="fresh", tables=["silver.trades"], poke_interval=1, timeout=timedelta(minutes=5))
+
+EVERY_HOUR = CronPartitionTimetable("0 * * * *", timezone="UTC", run_offset=-1)
+
+@dag(schedule=EVERY_HOUR, params=partition_param("hour"), **COMMON)
+def test_hours():
+    @task(outlets=[TABLE])
+    def work():
+        context = get_current_context()
+        window = resolve(context, "hour")
+        said = [context["dag_run"].run_id, window.key, window.start.isoformat(), window.end.isoformat(), window.source]
+        with open(os.environ["WINDOWS"], "a") as file:
+            file.write(json.dumps(said) + "\\n")
+    work()
+
+@dag(schedule=[TABLE], **COMMON)
+def test_listens():
+    @task
+    def hear():
+        pass
+    hear()
+
+test_waits()
+test_hours()
+test_listens()
+'''
+
+
+class Airflow:
+    """Four running parts, and the metadata database as the judge of what they did."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings, self.windows = settings, folder / "windows.ndjson"
+        (folder / "dags").mkdir()
+        (folder / "dags" / "three.py").write_text(DAGS)
+        bundles = [
+            {
+                "name": name,
+                "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+                "kwargs": {"path": str(path), "refresh_interval": 300},
+            }
+            for name, path in (("project", PROJECT_FOLDER / "dags"), ("test", folder / "dags"))
+        ]
+        self.environment = {
+            **embedded_environment(settings),
+            **airflow.environment(settings),
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+            # the project's Dags are looked at, not run: their services are not here
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+            "WINDOWS": str(self.windows),
+        }
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        for name, arguments in PARTS.items():
+            with (self.settings.home / f"{name}.log").open("wb") as log:
+                self.processes[name] = subprocess.Popen(
+                    [program("airflow"), *arguments],
+                    env=self.environment,
+                    stdout=log,
+                    stderr=log,
+                    cwd="/",
+                    start_new_session=True,
+                )
+        airflow.wait_until_healthy(self.settings, timeout_s=240)
+
+    def stop(self) -> dict[str, bool]:
+        """Name → whether it left by itself when asked to."""
+        left = {}
+        for name in STOPPING_ORDER:
+            process = self.processes.get(name)
+            if process is None:
+                continue
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(60)
+                left[name] = True
+            except subprocess.TimeoutExpired:
+                left[name] = False
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it may have left behind
+        return left
+
+    def command(self, *arguments: str) -> None:
+        done = subprocess.run(
+            [program("airflow"), *arguments], env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[object, ...]]:
+        with psycopg.connect(self.settings.dsn("airflow", "airflow"), options="-c timezone=UTC") as connection:
+            return connection.execute(query, parameters).fetchall()
+
+    def states(self, dag_id: str, run_type: str = "%") -> list[str]:
+        query = "select state from dag_run where dag_id = %s and run_type like %s"
+        return [str(state) for (state,) in self.rows(query, dag_id, run_type)]
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Airflow]:
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    with postgres_server(folder / "home", **ports) as server:
+        airflow.migrate(server.settings)
+        built = Airflow(server.settings, folder)
+        try:
+            built.start()
+            yield built
+        finally:
+            left = built.stop()
+        assert left == dict.fromkeys(STOPPING_ORDER, True)
+
+
+@pytest.mark.timeout(600)
+def test_the_embedded_airflow_parses_waits_backfills_and_wakes_as_the_dags_rely_on(tmp_path: Path) -> None:
+    """One start of four processes for all of it: they cost more than what is looked at."""
+    with running(tmp_path) as parts:
+        parses_every_dag_and_has_the_pool(parts)
+        a_wait_ends_in_the_triggerer(parts)
+        a_first_start_runs_the_last_complete_hour_by_its_key(parts)
+        a_backfill_of_three_hours_is_three_runs_with_their_windows(parts)
+        a_run_by_key_wakes_no_plain_listener_and_leaves_nothing_pending(parts)
+
+
+def parses_every_dag_and_has_the_pool(parts: Airflow) -> None:
+    expected = {
+        "producers",
+        "market_stream",
+        "advance",
+        "silver",
+        "gold_price_metrics",
+        "gold_bars",
+        "publish_price_metrics",
+        "publish_top_movers",
+        "publish_bars",
+        "maintain_lake",
+        "test_waits",
+        "test_hours",
+        "test_listens",
+    }
+    eventually(lambda: {name for (name,) in parts.rows("select dag_id from dag")} >= expected, "every Dag", 120)
+    assert {name for (name,) in parts.rows("select dag_id from dag")} == expected
+    assert parts.rows("select filename, stacktrace from import_error") == []
+    assert parts.rows("select slots, include_deferred from slot_pool where pool = 'spark'") == [(1, False)]
+
+
+def a_wait_ends_in_the_triggerer(parts: Airflow) -> None:
+    parts.command("dags", "trigger", "test_waits")
+    query = "select state from task_instance where dag_id = 'test_waits'"
+    eventually(lambda: parts.rows(query) == [("deferred",)], "the sensor to be deferred", 90)
+    assert parts.rows("select classpath from trigger") == [("marketflow_airflow.freshness.FreshnessTrigger",)]
+    with connect(parts.settings, autocommit=True) as connection:
+        freshness.mark(connection, "silver.trades", datetime.now(UTC) + timedelta(days=1))
+    eventually(lambda: parts.states("test_waits") == ["success"], "the wait to end", 90)
+
+
+def a_first_start_runs_the_last_complete_hour_by_its_key(parts: Airflow) -> None:
+    """`catchup=False` skips the past but for the tick that was due last."""
+    eventually(lambda: parts.states("test_hours", "scheduled") == ["success"], "the due hour's run", 120)
+    ((run_id, key, start, end, source),) = [json.loads(line) for line in parts.windows.read_text().splitlines()]
+    assert run_id.startswith("scheduled__")
+    assert source == "partition_key"
+    assert datetime.fromisoformat(start).strftime("%Y-%m-%dT%H:%M:%S") == key
+    assert datetime.fromisoformat(end) - datetime.fromisoformat(start) == timedelta(hours=1)
+    ((run_after,),) = parts.rows("select run_after from dag_run where run_id = %s", run_id)
+    assert datetime.fromisoformat(end) == run_after
+
+
+def a_backfill_of_three_hours_is_three_runs_with_their_windows(parts: Airflow) -> None:
+    first, last = "2026-11-10T03:00", "2026-11-10T05:00"
+    parts.command("backfill", "create", "--dag-id", "test_hours", "--from-date", first, "--to-date", last)
+    eventually(lambda: parts.states("test_hours", "backfill") == ["success"] * 3, "the backfill to end", 120)
+    said = [json.loads(line) for line in parts.windows.read_text().splitlines()]
+    assert sorted(window[1:] for window in said if window[0].startswith("backfill__")) == [
+        [
+            f"2026-11-10T{hour:02}:00:00",
+            f"2026-11-10T{hour:02}:00:00+00:00",
+            f"2026-11-10T{hour + 1:02}:00:00+00:00",
+            "partition_key",
+        ]
+        for hour in (3, 4, 5)
+    ]
+
+
+def a_run_by_key_wakes_no_plain_listener_and_leaves_nothing_pending(parts: Airflow) -> None:
+    """What publication relies on: `advance` (no key) wakes it, and hours by key do not pile up for it."""
+    events = "select count(*) from asset_event where partition_key is {} null"
+    assert parts.rows(events.format("not")) == [(len(parts.states("test_hours")),)]
+    assert parts.states("test_listens") == []
+    assert parts.rows("select count(*) from asset_partition_dag_run") == [(0,)]
+    assert parts.rows("select count(*) from asset_dag_run_queue") == [(0,)]
+    parts.command("dags", "trigger", "test_hours")
+    eventually(lambda: parts.states("test_listens") == ["success"], "the listener to be woken", 120)
+    assert parts.rows(events.format("")) == [(1,)]
+    assert parts.rows("select count(*) from asset_partition_dag_run") == [(0,)]
