@@ -88,6 +88,11 @@ class Mark:
     replaced_since: dict[int, int]
 
 
+def first_hour(case: Case) -> int:
+    """The first hour (µs) that is judged: whole hours, the one in which the scope begins included."""
+    return (case.since_us or 0) // HOUR_US * HOUR_US
+
+
 def mark_of(table: LakeTable) -> Mark | None:
     """The mark of the newest commit that has one."""
     newest = table.newest_with("silver_snapshot")
@@ -136,7 +141,7 @@ def _judge(case: Case, subject: Subject, recompute: Callable[[Case, str, int | N
     through = microseconds(mark.complete_through) if mark.complete_through else None
     space.table(f"expected_{name}", recompute(case, silver.scan(mark.silver_snapshot), through))
     _apply_later_writes(case, subject, mark, silver, recompute)
-    scope = "true" if case.since_us is None else f"hour_us >= {-(-case.since_us // HOUR_US) * HOUR_US}"
+    scope = f"hour_us >= {first_hour(case)}"
     compare(
         space,
         case.report,
@@ -179,7 +184,7 @@ def _reason(case: Case, subject: Subject, silver: LakeTable, name: str) -> str |
     if subject is TOP_MOVERS and not case.space.rows(f"select 1 from expected_{name} limit 1"):
         return "no asset has been observed for five minutes yet, so nothing can have moved"
     if case.since_us is not None and not case.space.rows(
-        f"select 1 from expected_{name} where hour_us >= {case.since_us} limit 1"
+        f"select 1 from expected_{name} where hour_us >= {first_hour(case)} limit 1"
     ):
         return "silver has nothing in scope"
     return _empty(case, silver)
@@ -195,8 +200,8 @@ def _bars(case: Case, silver: str, through: int | None) -> str:
 
 
 def _observations(case: Case, silver: str) -> None:
-    back = None if case.since_us is None else case.since_us - 2 * LOOKBACK_US
-    scope = "true" if back is None else f"greatest(last_updated, poll_started_at) >= make_timestamptz({back})"
+    back = first_hour(case) - 2 * LOOKBACK_US
+    scope = "true" if back < 0 else f"greatest(last_updated, poll_started_at) >= make_timestamptz({back})"
     case.space.table(
         "observations",
         f"""
@@ -208,10 +213,10 @@ def _observations(case: Case, silver: str) -> None:
     )
 
 
-def metrics_statement(case: Case, from_us: int | None) -> str:
+def metrics_statement(case: Case, from_us: int) -> str:
     """price_metrics.sql over the table `observations`."""
     text = statement("price_metrics").replace("$tolerance_us", str(case.settings.change_tolerance_s * 1_000_000))
-    return text.replace("$from_us", str(from_us if from_us is not None else 0))
+    return text.replace("$from_us", str(from_us))
 
 
 def movers_statement(case: Case) -> str:
@@ -221,10 +226,10 @@ def movers_statement(case: Case) -> str:
 
 def _price_metrics(case: Case, silver: str, through: int | None) -> str:
     _observations(case, silver)
-    return metrics_statement(case, case.since_us)
+    return metrics_statement(case, first_hour(case))
 
 
 def _top_movers(case: Case, silver: str, through: int | None) -> str:
     _observations(case, silver)
-    case.space.table("metrics", metrics_statement(case, None if case.since_us is None else case.since_us - STALE_US))
+    case.space.table("metrics", metrics_statement(case, first_hour(case) - STALE_US))
     return movers_statement(case)

@@ -87,7 +87,7 @@ def _measures(case: Case, began_late: bool) -> None:
     oldest = space.rows("select min(last_updated) from observations")[0][0] or 0
     first_full = oldest + LOOKBACK_US if began_late else 0
     from_us = max(first_full, case.since_us or 0)
-    space.table("metrics", metrics_statement(case, None))
+    space.table("metrics", metrics_statement(case, 0))
     space.table("movers", movers_statement(case))
     compare(
         space,

@@ -263,8 +263,12 @@ def _quarantine(case: Case) -> None:
 
 
 def _accounting(case: Case, source: Source) -> None:
-    """Every commit's account balances, and all together say what the table and its watermark say."""
-    name = f"silver.{source.kind}"
+    """Every commit's account balances and goes on where the one before it ended; no row is unaccounted for.
+
+    An account that begins lower than its forerunner ended is that of a table that was rebuilt; rows lost by hand and
+    inserted again are accounted for twice. Both are allowed: what is missing shows in the rows.
+    """
+    name, table = f"silver.{source.kind}", case.tables[f"silver.{source.kind}"]
     rows = case.warehouse.rows(
         "select snapshot_id, messages, ignored + parsed + unparseable, items, accepted + duplicate + rejected, "
         "accepted - already_here, first_offsets, next_offsets from ops.silver_accounting "
@@ -272,27 +276,27 @@ def _accounting(case: Case, source: Source) -> None:
         (name,),
     )
     faults = []
-    start: dict[tuple[str, str], int] = {}
-    end: dict[tuple[str, str], int] = {}
+    reached: dict[tuple[str, str], int] = {}
     for snapshot_id, messages, told, items, placed, _, first, following in rows:
-        if messages != told:
-            faults.append(f"snapshot {snapshot_id}: {told} messages accounted for, {messages} read")
-        if items != placed:
-            faults.append(f"snapshot {snapshot_id}: {placed} items accounted for, {items} found")
-        for key, offset in _flat(first).items():
-            start[key] = min(offset, start.get(key, offset))
-        for key, offset in _flat(following).items():
-            end[key] = max(offset, end.get(key, offset))
-    read = sum(row[1] for row in rows)
-    covered = sum(offset - start.get(key, 0) for key, offset in end.items())
-    if read != covered:
-        faults.append(f"{read} messages accounted for, the watermark has moved by {covered}")
-    table = case.tables[name]
+        begins, ends = _flat(first), _flat(following)
+        covered = sum(offset - begins.get(key, 0) for key, offset in ends.items())
+        for what, one, other in (
+            ("messages accounted for", told, messages),
+            ("items accounted for", placed, items),
+            ("messages between its offsets", covered, messages),
+        ):
+            if one != other:
+                counted = items if what.startswith("items") else messages
+                faults.append(f"snapshot {snapshot_id}: {one} {what}, {counted} read")
+        for (topic, part), offset in begins.items():
+            if offset > reached.get((topic, part), 0):
+                faults.append(f"snapshot {snapshot_id}: {topic} {part} begins at {offset}, which nothing led up to")
+        reached |= ends
     if rows and table.has(rows[-1][0]):
         there = case.space.rows(f"select count(*) from {table.scan(rows[-1][0])}")[0][0]
         added = sum(row[5] for row in rows)
-        if added != there:
-            faults.append(f"{added} rows accounted for, {there} in the table at snapshot {rows[-1][0]}")
+        if there > added:
+            faults.append(f"{there} rows in the table at snapshot {rows[-1][0]}, {added} accounted for")
     if faults:
         case.report.problem("silver", name, "ops.silver_accounting", "accounting", *faults)
 

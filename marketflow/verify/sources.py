@@ -94,6 +94,7 @@ class Workspace:
             self.run(f"load '{file}'")
         self.run("set timezone = 'UTC'")
         self.run("set preserve_insertion_order = false")
+        self.run("set enable_progress_bar = false")
         self._secret()
         money, optional = "DECIMAL(38,18)", {"null_handling": "special"}
         for function in (times, over):
