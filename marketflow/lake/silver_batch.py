@@ -67,7 +67,8 @@ def worked_out(
         LakeStateError: a message was not read or was read twice, or the balance does not hold.
     """
     with ExitStack() as held:
-        parsed = _cached(held, silver_parse.parse_frame(bronze.where(chunk.contains()), source))
+        parsed = silver_parse.parse_frame(bronze.where(chunk.contains()), source).persist()
+        held.callback(parsed.unpersist)
         tallies = collect_tallies(parsed)
         check_complete(chunk, tallies.runs, table_name(settings, source.bronze))
         stored = spark.table(table_name(settings, source.table))
@@ -77,7 +78,8 @@ def worked_out(
         if suspects:
             is_suspect = suspects.condition(source)
             there = stored.where(silver_dedupe.within(source, suspects.stored))
-            judged = _cached(held, silver_dedupe.classify(source, items.where(is_suspect), there))
+            # not cached: Spark would work it out anew after the append, since it reads the table that is appended to
+            judged = silver_dedupe.classify(source, items.where(is_suspect), there).localCheckpoint()
             verdicts.update({row.verdict: row["count"] for row in judged.groupBy("verdict").count().collect()})
             fresh = items.where(~is_suspect).unionByName(judged.where(f.col("verdict") == NEW).drop(*_JUDGED))
         accepted = fresh.select(*source.table.column_names)
@@ -93,12 +95,6 @@ def worked_out(
 
 
 _JUDGED = ("verdict", "conflict")
-
-
-def _cached(held: ExitStack, frame: DataFrame) -> DataFrame:
-    cached = frame.persist()
-    held.callback(cached.unpersist)
-    return cached
 
 
 def collect_tallies(parsed: DataFrame) -> Tallies:

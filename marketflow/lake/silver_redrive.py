@@ -119,8 +119,9 @@ def _redrive_page(spark: SparkSession, settings: Settings, source: Source, page:
     kept: list[Lineage] = [(row.topic, row.partition, row.offset, row.item_index) for row in page]
     parsed = silver_parse.parse_frame(_messages(spark, settings, source, page), source).persist()
     wanted = _wanted(spark, kept)
-    judged = _judged(spark, settings, source, parsed, wanted).persist()
     try:
+        # not cached: Spark would work it out anew after the append, since it reads the table that is appended to
+        judged = _judged(spark, settings, source, parsed, wanted).localCheckpoint()
         places = {lineage[:3] for lineage in kept}
         _check_all_read(parsed, places, table_name(settings, source.bronze))
         verdicts = Verdicts(
@@ -133,7 +134,6 @@ def _redrive_page(spark: SparkSession, settings: Settings, source: Source, page:
             _delete(spark, settings, gone, page)
         return _report(source, verdicts, kept, gone)
     finally:
-        judged.unpersist()
         parsed.unpersist()
 
 

@@ -10,6 +10,12 @@ from pyspark.sql import SparkSession
 
 from marketflow.lake.snapshots import PROPERTY_PREFIX, SnapshotSummary
 
+# asked for one by one: going through a Java map entry by entry costs a round trip each, and an exception at its end
+PROPERTIES = (
+    *("watermark", "accounting", "touched", "covers", "covered_ingested_at", "backfilled", "redriven"),
+    *("silver_snapshot", "hours", "complete_through"),
+)
+
 
 def java_table(spark: SparkSession, name: str) -> Any:
     """Iceberg's table object, as it is in the catalog now and not as this session remembers it."""
@@ -24,7 +30,7 @@ def walk(table: Any) -> Iterator[SnapshotSummary]:
     """The current snapshot and its ancestors, newest first, up to the oldest that was not expired."""
     snapshot = table.currentSnapshot()
     while snapshot is not None:
-        summary = dict(snapshot.summary())
+        summary = snapshot.summary()
         parent = snapshot.parentId()
         yield SnapshotSummary(
             snapshot_id=snapshot.snapshotId(),
@@ -32,9 +38,7 @@ def walk(table: Any) -> Iterator[SnapshotSummary]:
             committed_at=datetime.fromtimestamp(snapshot.timestampMillis() / 1000, UTC),
             operation=snapshot.operation(),
             properties={
-                name.removeprefix(PROPERTY_PREFIX): value
-                for name, value in summary.items()
-                if name.startswith(PROPERTY_PREFIX)
+                name: value for name in PROPERTIES if (value := summary.get(PROPERTY_PREFIX + name)) is not None
             },
         )
         snapshot = None if parent is None else table.snapshot(parent)

@@ -315,7 +315,8 @@ def test_compacted_bronze_gives_the_same_silver(bronze: Bronze) -> None:
 def test_a_clock_that_was_set_back_loses_nothing(bronze: Bronze) -> None:
     bronze.commit({0: [match(Trade(1)), match(Trade(2))]}, NOON)
     advance(bronze)
-    bronze.commit({0: [match(Trade(3))]}, NOON - timedelta(hours=9))
+    earlier = NOON - timedelta(hours=9)
+    bronze.commit({0: [match(Trade(3, event_at=earlier - MINUTE))]}, earlier)
     bronze.commit({0: [match(Trade(4))]}, NOON + MINUTE)
     name = table_name(bronze.settings, lake_of.TRADES)
     bronze.spark.sql(
