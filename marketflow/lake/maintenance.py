@@ -35,11 +35,12 @@ BRONZE_CLOSED_FOR = timedelta(hours=2)
 ORPHAN_AFTER = timedelta(days=3)
 _MOST_MANIFESTS = 30
 
-# what each layer's writer remembers in its snapshots; the newest that carries it stays
+# what each layer's writer remembers in its snapshots: of every group, the newest snapshot that carries the first key
+# that is found at all stays
 _MEMORY = {
-    "bronze": ("spark.sql.streaming.epochId",),
-    "silver": ("marketflow.watermark", "marketflow.backfilled"),
-    "gold": ("marketflow.silver_snapshot",),
+    "bronze": (("spark.sql.streaming.epochId",),),
+    "silver": (("marketflow.watermark", "marketflow.backfilled"),),
+    "gold": (("marketflow.silver_snapshot",), ("marketflow.hours",)),
 }
 
 
@@ -145,7 +146,7 @@ def closed_condition(table: Table, now: datetime) -> str:
 def oldest_to_keep(spark: SparkSession, settings: Settings, table: Table, now: datetime) -> datetime:
     """Snapshots older than this may expire: a day old, and older than any that a writer or reader still needs."""
     stored = silver_snapshots.java_table(spark, table_name(settings, table))
-    needed = [_memory(stored, _MEMORY[table.layer])]
+    needed = [_memory(stored, keys) for keys in _MEMORY[table.layer]]
     if table.layer == "silver":
         needed += [_time_of(stored, snapshot) for snapshot in _covered_by_gold(spark, settings)]
     if table.layer == "gold":

@@ -132,6 +132,6 @@ def advance_all(spark: SparkSession, settings: Settings, *, max_messages: int = 
     for name, source in SOURCES.items():
         try:
             outcomes[name] = Outcome(name, advance(spark, settings, source, max_messages=max_messages))
-        except Exception as error:  # the caller must raise it: raise_errors(outcomes)
+        except Exception as error:  # not silent: the caller fails on an outcome with an error, after the others ran
             outcomes[name] = Outcome(name, [], error)
     return outcomes
