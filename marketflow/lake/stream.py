@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -29,6 +30,7 @@ from marketflow.warehouse.progress import ProgressWriter
 
 # a batch at the usual rates takes seconds; one that is cut short is read again, not lost
 STOP_WITHIN_S = 25.0
+_JVM_ENDS_WITHIN_S = 15.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _NEEDED_CLASSES = (
     "org.apache.iceberg.spark.SparkCatalog",
@@ -53,20 +55,36 @@ def run(
     with _signals_kept_from_children():
         guard.watch()
         spark = _session(settings)
-    guard.also_end(_jvm_process(spark))
-    _say("Spark is up")
-    if apply_contracts:
-        for store, changes in (
-            ("PostgreSQL", schema.apply(settings)),
-            ("lake", tables.apply_contracts(spark, settings)),
-        ):
-            _say(f"{store} was brought to its contracts: {', '.join(changes) or 'nothing to do'}")
-    status = 0
-    if guard.wait_until_safe(stop):
-        status = _Application(spark, settings, stop, available_now=available_now).run()
+    try:
+        guard.also_end(int(spark._jvm.java.lang.ProcessHandle.current().pid()))
+        _say("Spark is up")
+        if apply_contracts:
+            _bring_to_contracts(spark, settings)
+        if not guard.wait_until_safe(stop):
+            return 0
+        return _Application(spark, settings, stop, available_now=available_now).run()
+    finally:
+        _end_spark(spark)
+        guard.release()
+
+
+def _bring_to_contracts(spark: SparkSession, settings: Settings) -> None:
+    for store, changes in (("PostgreSQL", schema.apply(settings)), ("lake", tables.apply_contracts(spark, settings))):
+        _say(f"{store} was brought to its contracts: {', '.join(changes) or 'nothing to do'}")
+
+
+def _end_spark(spark: SparkSession) -> None:
+    """Stop Spark and wait for its JVM: the lock is let go when nothing of this driver is left that could write."""
+    jvm = getattr(spark.sparkContext._gateway, "proc", None)  # None under spark-submit, whose JVM started us
     spark.stop()
-    guard.release()
-    return status
+    if jvm is not None:
+        jvm.stdin.close()
+        try:
+            jvm.wait(_JVM_ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            _say(f"the JVM did not end within {_JVM_ENDS_WITHIN_S:.0f} s and is killed")
+            jvm.kill()
+            jvm.wait()
 
 
 class _Application:
@@ -82,7 +100,7 @@ class _Application:
         # with available_now the topics' ends are asked for once, before the first trigger
         self._listener = ProgressListener(self._writer, self._table_of, moves_marks=not available_now)
         self._queries: list[StreamingQuery] = []
-        self._under_way: dict[str, int] = {}
+        self._under_way: dict[str, int | None] = {}
 
     def run(self) -> int:
         """Start the queries, watch them, end them; the exit status."""
@@ -119,14 +137,14 @@ class _Application:
         return 0
 
     def _note_long_batch(self, query: StreamingQuery) -> None:
-        """Record the start of a batch that is still under way: an hour's batch must not look like silence."""
+        """Record the start of a batch that is still under way: a long one must not look like silence."""
         status = query.status
         if not (status["isTriggerActive"] and status["isDataAvailable"]):
             return
         last = query.lastProgress
-        batch_id = -1 if last is None else last.batchId
-        if self._under_way.get(query.name) != batch_id:
-            self._under_way[query.name] = batch_id
+        last_batch = None if last is None else last.batchId
+        if self._under_way.get(query.name, "none") != last_batch:
+            self._under_way[query.name] = last_batch
             self._listener.batch_under_way(query.name, str(query.runId), datetime.now(UTC))
 
     def _end_queries(self, deadline: float) -> None:
@@ -153,10 +171,6 @@ def _session(settings: Settings) -> SparkSession:
                 f"spark-submit --driver-class-path '{JARS_FOLDER}/spark/*' spark_jobs/stream_market.py"
             )
     return spark
-
-
-def _jvm_process(spark: SparkSession) -> int:
-    return int(spark._jvm.java.lang.ProcessHandle.current().pid())
 
 
 @contextmanager

@@ -82,9 +82,13 @@ class ProgressListener(StreamingQueryListener):  # type: ignore[misc] # pyspark 
         self._put(run_id, batch, "terminated", datetime.now(UTC), error=event.exception)
 
     def batch_under_way(self, name: str, run_id: str, at: datetime) -> None:
-        """The query was seen working on the batch after its last: told once, so that a long batch is no silence."""
+        """The query was seen working on the batch after its last: told once, so that a long batch is no silence.
+
+        Before the first report of a run its batch's number is not known; the time of its start is moved up instead.
+        """
         self._names[run_id] = name
-        self._put(run_id, self._batches.get(run_id, BEFORE_FIRST_BATCH) + 1, "started", at)
+        known = self._batches.get(run_id)
+        self._put(run_id, BEFORE_FIRST_BATCH if known is None else known + 1, "started", at)
 
     def _put(self, run_id: str, batch_id: int, event: str, at: datetime, **measures: Any) -> None:
         name = self._names.get(run_id, run_id)
