@@ -166,12 +166,14 @@ def verify(
         bool, typer.Option("--at-rest", help="Nothing is running: judge all data, do not judge its age.")
     ] = False,
     truth: Annotated[Path | None, typer.Option("--truth", help="Folder of truth files, if not the home's own.")] = None,
+    hours: Annotated[float | None, typer.Option("--hours", help="Only what arrived in the last N hours.")] = None,
 ) -> None:
     """Compare every layer with the simulator's truth, by code that shares nothing with what it judges."""
-    from marketflow.verify.__main__ import main as judge
+    from marketflow.verify.command import main as judge
 
     arguments = [*(["--json"] if as_json else []), *(["--at-rest"] if at_rest else [])]
     arguments += ["--truth", str(truth)] if truth else []
+    arguments += ["--hours", str(hours)] if hours else []
     raise typer.Exit(judge(arguments))
 
 
