@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 ifdef DATASET
 export MARKETFLOW_DATASET := $(DATASET)
 endif
-SQL := $(shell find include/sql -name '*.sql' 2>/dev/null)
+SQL := include/sql
 
 .PHONY: help setup up down status check format test test-% faults-smoke replay-captures docs dag lock screenshots
 
