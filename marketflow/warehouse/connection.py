@@ -21,4 +21,6 @@ def connect(
         keepalives_idle=5,
         keepalives_interval=2,
         keepalives_count=3,
+        # keepalives say nothing while sent data is unanswered
+        tcp_user_timeout=10_000,
     )
