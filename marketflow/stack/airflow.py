@@ -106,7 +106,7 @@ def environment(settings: Settings) -> dict[str, str]:
         ("scheduler", "scheduler_idle_sleep_time"): "0.5",
         ("scheduler", "trigger_timeout_check_interval"): "5",
         ("dag_processor", "parsing_processes"): "1",
-        ("dag_processor", "min_file_process_interval"): "60",
+        ("dag_processor", "min_file_process_interval"): "300",
         ("dag_processor", "refresh_interval"): "30",
         ("usage_data_collection", "enabled"): "False",
     }

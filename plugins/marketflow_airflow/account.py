@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from airflow.sdk import Asset, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from marketflow_airflow.freshness import CONNECTION_ID
+
+_log = logging.getLogger(__name__)
 
 _UNBALANCED = """
 select snapshot_id, messages, ignored, parsed, unparseable, items, accepted, duplicate, rejected
@@ -65,5 +68,5 @@ def _account(
     }
     for asset in ti.task.outlets:
         outlet_events[asset].extra = facts
-    ti.log.info("%s: %s", table, facts)
+    _log.info("%s: %s", table, facts)
     return facts

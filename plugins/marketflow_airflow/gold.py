@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 
 from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
@@ -14,8 +15,14 @@ from marketflow_airflow.spark import SparkJobOperator
 SETTLING = timedelta(seconds=60)
 
 
-def deadline(text: str, within: timedelta = timedelta(minutes=50)) -> DeadlineAlert:
-    """Somebody waits for this: tell them when a run has not ended `within` of being queued."""
+def deadline(text: str, within: timedelta = timedelta(minutes=50)) -> DeadlineAlert | None:
+    """Somebody waits for this: tell them when a run has not ended `within` of being queued.
+
+    None under `airflow dags test`, where no scheduler looks at deadlines, and where Airflow 3.3 ends every successful
+    run of a Dag that has one with a traceback and status 1 (apache/airflow#73428).
+    """
+    if sys.argv[1:3] == ["dags", "test"]:
+        return None
     return DeadlineAlert(
         name="late",
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
