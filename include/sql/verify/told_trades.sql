@@ -1,7 +1,7 @@
 -- Purpose: what the messages say of each trade; where they disagree, the one that agrees with the truth. (A venue may
 --   send a trade again with other content: silver refuses that one, and it is no fault of bronze's.)
 -- Parameters: none.
--- Grain: one row per venue, product and trade of items_trades. A message without a sequence (REST) is given the truth's.
+-- Grain: one row per venue, product and trade of items_trades. A message without sequence (REST) is given the truth's.
 with told as (
     select
         item.venue,

@@ -1,4 +1,4 @@
--- Purpose: who moved the most as of each poll, from the tables `observations` and `metrics` (price_metrics.sql of them).
+-- Purpose: who moved the most as of each poll, from the tables `observations` and `metrics` (of price_metrics.sql).
 -- Parameters: $per_direction, places per direction.
 -- Grain: one row per place: source, vs_currency, snapshot_ts, direction, rank.
 with polls as (
