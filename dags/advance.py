@@ -6,7 +6,7 @@ Turns new bronze messages into typed, deduplicated trades, quotes and prices, an
 open one too (`is_complete` false) · **Schedule** every 5 minutes
 
 **Rerun** safe: a watermark moves only with the rows it covers.
-**Backfill** not this Dag: `airflow backfill create --dag-id silver …` restates whole hours.
+**Backfill** not this Dag: `scripts/airflow backfill create --dag-id silver …` restates whole hours.
 **When it fails** the log's last line names table and batch. Each source goes its own way, so the others are up to date;
 `marketflow quarantine show` lists what was refused, `marketflow sql accounting` where every message went.
 """

@@ -5,7 +5,7 @@ Rewrites the hour's bars (1m, 5m, 1h), and every closed hour that late or healed
 **Reads** silver.trades · **Writes** gold.bars · **Schedule** hourly, once silver is complete through the hour + 60 s
 
 **Rerun** safe: an hour is replaced whole, and the same silver gives the same rows.
-**Backfill** `airflow backfill create --dag-id gold_bars --from-date 2026-11-20T00:00 --to-date 2026-11-20T02:00
+**Backfill** `scripts/airflow backfill create --dag-id gold_bars --from-date 2026-11-20T00:00 --to-date 2026-11-20T02:00
 --reprocess-behavior completed` (three hours: both ends are inclusive). A backfilled hour leaves the mark of what is
 dirty where it was. `make dag DAG=gold_bars DATE=2026-11-20T05:00` runs one hour.
 **When it waits** silver is late: see Dag advance.

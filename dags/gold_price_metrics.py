@@ -6,7 +6,7 @@ Rewrites the hour's price metrics and top movers, and every closed hour that lat
 complete through the hour + 60 s
 
 **Rerun** safe: an hour is replaced whole, and the same silver gives the same rows.
-**Backfill** `airflow backfill create --dag-id gold_price_metrics --from-date 2026-11-20T00:00 --to-date
+**Backfill** `scripts/airflow backfill create --dag-id gold_price_metrics --from-date 2026-11-20T00:00 --to-date
 2026-11-20T02:00 --reprocess-behavior completed` (three hours: both ends are inclusive).
 **When it waits** silver is late: see Dag advance.
 **When it fails** the log's last line names table and hours; retry. Exit status 75 means that another writer is at work.

@@ -6,7 +6,7 @@ person asks, the hour is parsed again from bronze and what is missing is inserte
 **Reads** bronze.* of the hour by `ingested_at` · **Writes** silver.* · **Schedule** hourly
 
 **Rerun** safe: rows that are there are found there.
-**Backfill** `airflow backfill create --dag-id silver --from-date 2026-11-20T00:00 --to-date 2026-11-20T05:00
+**Backfill** `scripts/airflow backfill create --dag-id silver --from-date 2026-11-20T00:00 --to-date 2026-11-20T05:00
 --reprocess-behavior completed`; both ends are inclusive. `make dag DAG=silver DATE=2026-11-20T05:00` runs one hour.
 **When it waits** bronze is not complete through the hour's end: see `marketflow status` and Dag market_stream.
 **When it fails** the log's last line names table and hour; a hole in Kafka offsets means that bronze lost a record.

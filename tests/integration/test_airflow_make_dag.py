@@ -65,3 +65,12 @@ def test_a_dag_that_is_not_there_is_answered_with_those_that_are(server):
     done = make_dag(server, "gold_bar", "2026-11-20T05:00")
     assert done.returncode == 2
     assert "make dag: there is no Dag 'gold_bar'; there are advance, gold_bars, gold_price_metrics" in done.stderr
+
+
+def test_scripts_airflow_is_the_command_of_the_running_airflow(server):
+    """A value that only this home's environment sets, by Airflow's own word."""
+    environment = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name}
+    environment["MARKETFLOW_HOME"] = str(server.settings.home)
+    command = [str(PROJECT_FOLDER / "scripts" / "airflow"), "config", "get-value", "workers", "execution_api_retries"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "15"
