@@ -44,7 +44,7 @@ class Tallies:
     items: int
     runs: list[tuple[str, int, int, int]]
     ids: list[IdRange]
-    repeated: list[IdRange]
+    suspects: int
     rejected: int
 
     @property
@@ -72,14 +72,17 @@ def worked_out(
         tallies = collect_tallies(parsed)
         check_complete(chunk, tallies.runs, table_name(settings, source.bronze))
         stored = spark.table(table_name(settings, source.table))
-        suspects = silver_dedupe.suspects_of(source, tallies.ids, tallies.repeated, stored)
+        suspects = silver_dedupe.suspects_of(source, tallies.ids, stored)
         items = parsed.where(f.col("kind") == silver_parse.ITEM)
         judged, verdicts, fresh = None, Counter[str](), items
-        if suspects:
-            is_suspect = suspects.condition(source)
+        if tallies.suspects or suspects.ranges:
+            is_suspect = silver_dedupe.within(source, suspects.ranges)
             there = stored.where(silver_dedupe.within(source, suspects.stored))
+            asked = parsed.where(
+                (f.col("kind") == silver_parse.SUSPECT) | ((f.col("kind") == silver_parse.ITEM) & is_suspect)
+            )
             # not cached: Spark would work it out anew after the append, since it reads the table that is appended to
-            judged = silver_dedupe.classify(source, items.where(is_suspect), there).localCheckpoint()
+            judged = silver_dedupe.classify(source, asked, there).localCheckpoint()
             verdicts.update({row.verdict: row["count"] for row in judged.groupBy("verdict").count().collect()})
             fresh = items.where(~is_suspect).unionByName(judged.where(f.col("verdict") == NEW).drop(*_JUDGED))
         accepted = fresh.select(*source.table.column_names)
@@ -104,20 +107,21 @@ def collect_tallies(parsed: DataFrame) -> Tallies:
         .select("kind", "topic", "partition", "tally_name", "tally_count", "tally_first", "tally_last")
         .collect()
     )
+    counted: Counter[str] = Counter()
     messages: Counter[str] = Counter()
-    found = Tallies(messages, 0, [], [], [], parsed.where(f.col("kind") == silver_parse.REJECTED).count())
-    items = 0
+    runs, ids = [], []
     for row in rows:
         if row.kind == silver_parse.MESSAGE_TALLY:
             messages[row.tally_name] += row.tally_count
-        elif row.kind == silver_parse.ITEM_TALLY:
-            items += row.tally_count
         elif row.kind == silver_parse.OFFSET_TALLY:
-            found.runs.append((row.topic, row.partition, row.tally_first, row.tally_last))
+            runs.append((row.topic, row.partition, row.tally_first, row.tally_last))
+        elif row.kind == silver_parse.ID_TALLY:
+            ids.append(silver_dedupe.id_range(row.tally_name, row.tally_first, row.tally_last))
         else:
-            one = silver_dedupe.id_range(row.tally_name, row.tally_first, row.tally_last)
-            (found.ids if row.kind == silver_parse.ID_TALLY else found.repeated).append(one)
-    return Tallies(messages, items, found.runs, found.ids, found.repeated, found.rejected)
+            counted[row.kind] += row.tally_count
+    rejected = parsed.where(f.col("kind") == silver_parse.REJECTED).count()
+    items, suspects = counted[silver_parse.ITEM_TALLY], counted[silver_parse.SUSPECT_TALLY]
+    return Tallies(messages, items, runs, ids, suspects, rejected)
 
 
 def hours_of(source: Source, accepted: DataFrame) -> list[Row]:

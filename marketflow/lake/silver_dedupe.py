@@ -22,8 +22,6 @@ from marketflow.lake.silver_sources import LINEAGE, Source
 NEW, HERE, DUPLICATE, CONFLICT = "new", "already_here", "duplicate", "conflict"
 # a condition with more ranges than this per group costs Spark more to plan than it saves to read
 _MOST_RANGES = 16
-# exact ids are given to Spark as one set
-_MOST_IDS = 20_000
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -93,30 +91,16 @@ def within(source: Source, ranges: Sequence[IdRange]) -> Column:
 
 @dataclass(frozen=True, slots=True)
 class Suspects:
-    """Where an id may meet another: exact ids, ranges of ids, and among them the ranges that the table has rows in."""
+    """Ranges of ids that two batches of messages share, or a batch and the table; `stored` are those of the table."""
 
-    ids: frozenset[int]
     ranges: list[IdRange]
     stored: list[IdRange]
 
-    def __bool__(self) -> bool:
-        return bool(self.ids or self.ranges)
 
-    def condition(self, source: Source) -> Column:
-        """Whether a row is suspect. An exact id counts in every group: a suspect too many costs little."""
-        in_ranges = within(source, self.ranges)
-        if not self.ids:
-            return in_ranges
-        return in_ranges | f.expr(f"{source.id_sql} in ({', '.join(map(str, sorted(self.ids)))})")
-
-
-def suspects_of(source: Source, ranges: Sequence[IdRange], repeated: Sequence[IdRange], stored: DataFrame) -> Suspects:
-    """From the ranges and repeated ids that the parser saw, and the table."""
+def suspects_of(source: Source, ranges: Sequence[IdRange], stored: DataFrame) -> Suspects:
+    """From the ranges that the parser saw, one or more a batch of messages, and the table."""
     there = stored_ranges(source, stored, union(ranges))
-    shared = [*overlaps(ranges), *there]
-    if len(repeated) > _MOST_IDS:
-        return Suspects(frozenset(), union([*shared, *repeated]), there)
-    return Suspects(frozenset(one.low for one in repeated), union(shared), there)
+    return Suspects(union([*overlaps(ranges), *there]), there)
 
 
 def stored_ranges(source: Source, stored: DataFrame, ranges: Sequence[IdRange]) -> list[IdRange]:

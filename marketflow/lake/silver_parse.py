@@ -1,16 +1,16 @@
 """Bronze rows to typed items inside Spark's Python workers: `venues.parse` per message, Arrow in and out.
 
-The output holds three kinds of rows, told apart by `kind`: items a table can take, rejected items with their bytes,
-and tallies. A tally is a count made where the rows were read, so that the balance of a batch does not come from the
-rows it is to judge: `message` (parsed, unparseable, ignored:<name>), `items`, `offsets` (consecutive offsets read)
-`ids` (a range of ids of a group) and `repeated` (an id that one batch of messages holds more than once).
+The output holds four kinds of rows, told apart by `kind`: items a table can take, suspects among them (their id occurs
+more than once in a batch of messages), rejected items with their bytes, and tallies. A tally is a count made where the
+rows were read, so that the balance of a batch does not come from the rows it is to judge: `message` (parsed,
+unparseable, ignored:<name>), `items`, `suspects`, `offsets` (consecutive ones read) and `ids` (a range of a group's).
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import gc
+from collections import Counter
 from collections.abc import Callable, Iterator
-from operator import attrgetter
 from typing import Any, cast
 
 import msgspec
@@ -27,9 +27,9 @@ from marketflow.lake import conversion
 from marketflow.lake.silver_sources import Source
 
 BRONZE_COLUMNS = ("topic", "partition", "offset", "ingested_at", "headers", "value")
-ITEM, REJECTED = "item", "rejected"
-MESSAGE_TALLY, ITEM_TALLY, OFFSET_TALLY, ID_TALLY, REPEATED_TALLY = "message", "items", "offsets", "ids", "repeated"
-TALLIES = (MESSAGE_TALLY, ITEM_TALLY, OFFSET_TALLY, ID_TALLY, REPEATED_TALLY)
+ITEM, SUSPECT, REJECTED = "item", "suspect", "rejected"
+MESSAGE_TALLY, ITEM_TALLY, OFFSET_TALLY, ID_TALLY, SUSPECT_TALLY = "message", "items", "offsets", "ids", "suspects"
+TALLIES = (MESSAGE_TALLY, ITEM_TALLY, OFFSET_TALLY, ID_TALLY, SUSPECT_TALLY)
 _HEADERS = msgspec.json.Decoder(dict[str, str | None])
 # 1 January 10000 in µs: no reader of ours can show what lies beyond
 _TOO_LATE_US = 253_402_300_800_000_000
@@ -48,10 +48,15 @@ def parser(source: Source) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.R
 
     def parse_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         task = _Task(source)
-        for messages in batches:
-            if messages.num_rows:
-                yield from task.parse(messages)
-        yield task.tallies()
+        # a batch makes many small objects and no cycle of them: looking for cycles costs a fifth of the time
+        gc.disable()
+        try:
+            for messages in batches:
+                if messages.num_rows:
+                    yield from task.parse(messages)
+            yield from task.rest()
+        finally:
+            gc.enable()
 
     return parse_batches
 
@@ -62,52 +67,81 @@ class _Task:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.schema = conversion.output_schema(source)
-        self.group_of = attrgetter(*source.group)
+        self.last: list[pa.RecordBatch] = []
         self.messages: Counter[str] = Counter()
         self.items = 0
         self.runs: list[tuple[str, int, int, int]] = []
-        self.ids: list[tuple[str, str, int, int]] = []
+        self.ids: list[tuple[str, int, int]] = []
+        self.suspects = 0
 
     def parse(self, messages: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """One batch of messages to at most one batch of items and one of rejected items."""
+        """One batch of messages to at most one batch of items; what is rejected or suspect is kept for the end."""
         self.runs.extend(offset_runs(messages))
         accepted, rejected = _Accepted(), _Rejected()
+        parsed = items = 0
         texts, values = messages.column("headers").to_pylist(), messages.column("value").to_pylist()
         record = self.source.record
         for position, (text, value) in enumerate(zip(texts, values, strict=True)):
             headers, outcome = _outcome(self.source, text, value or b"")
-            if isinstance(outcome, Parsed):
-                self.messages["parsed"] += 1
-                self.items += len(outcome.items)
+            if type(outcome) is Parsed:
+                parsed += 1
+                items += len(outcome.items)
                 for index, item in enumerate(outcome.items):
                     if type(item) is record:
-                        accepted.add(position, index, headers, item)
-                    elif isinstance(item, RejectedItem):
-                        rejected.add(position, index, headers, item.reason, item.detail)
+                        accepted.add((position, index, headers, item))
                     else:
-                        detail = f"a {type(item).__name__} does not belong in {self.source.table.qualified}"
-                        rejected.add(position, index, headers, Reason.UNEXPECTED_SHAPE, detail)
+                        rejected.add(position, index, headers, *_refusal(self.source, item))
             elif isinstance(outcome, Ignored):
                 self.messages[f"ignored:{outcome.name}"] += 1
             else:
+                assert isinstance(outcome, Unparseable)
                 self.messages["unparseable"] += 1
-                self.items += 1
+                items += 1
                 rejected.add(position, -1, headers, outcome.reason, outcome.detail)
-        if accepted.positions:
-            self._note_ids(accepted.records)
-            yield accepted.batch(self.source, self.schema, messages)
+        self.messages.update({"parsed": parsed} if parsed else {})
+        self.items += items
         if rejected.positions:
-            yield rejected.batch(self.schema, messages)
+            self.last.append(rejected.batch(self.schema, messages))
+        if accepted.rows:
+            yield from self._items(accepted.batch(self.source, self.schema, messages))
 
-    def _note_ids(self, records: list[Any]) -> None:
-        by_group: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
-        for group, key in zip(map(self.group_of, records), record_ids(self.source, records), strict=True):
-            by_group[group].append(key)
-        for group, keys in by_group.items():
-            name = GROUP_SEPARATOR.join(group)
-            distinct, counts = np.unique(np.array(keys, np.int64), return_counts=True)
-            self.ids += [(ID_TALLY, name, low, high) for low, high in id_ranges(distinct)]
-            self.ids += [(REPEATED_TALLY, name, int(key), int(key)) for key in distinct[counts > 1]]
+    def _items(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """The items, without those whose id occurs twice in this very batch: they go to the end, as suspects.
+
+        Rows of one kind lie together at the end of a task's output, so that reading them alone decodes nothing else.
+        """
+        repeated = self._note_ids(batch)
+        if not repeated.any():
+            yield batch
+            return
+        names = batch.schema.names
+        suspects = batch.filter(pa.array(repeated))
+        self.suspects += suspects.num_rows
+        kinds = pa.repeat(pa.scalar(SUSPECT), suspects.num_rows)
+        self.last.append(suspects.set_column(names.index("kind"), "kind", kinds))
+        if not repeated.all():
+            yield batch.filter(pa.array(~repeated))
+
+    def _note_ids(self, batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Note the ranges of ids per group; returns which rows share group and id with another."""
+        ids = record_ids(self.source, batch)
+        repeated = np.zeros(len(ids), np.bool_)
+        grouped = pc.dictionary_encode(
+            pc.binary_join_element_wise(*(batch.column(name) for name in self.source.group), GROUP_SEPARATOR)
+        )
+        of_row = grouped.indices.to_numpy()
+        for number, name in enumerate(grouped.dictionary.to_pylist()):
+            rows = np.flatnonzero(of_row == number)
+            distinct, inverse, counts = np.unique(ids[rows], return_inverse=True, return_counts=True)
+            self.ids += [(name, low, high) for low, high in id_ranges(distinct)]
+            repeated[rows] = (counts > 1)[inverse]
+        return repeated
+
+    def rest(self) -> Iterator[pa.RecordBatch]:
+        """What was kept for the end, the rows of a kind together, then the tallies."""
+        for kind in (SUSPECT, REJECTED):
+            yield from (batch for batch in self.last if batch.column("kind")[0].as_py() == kind)
+        yield self.tallies()
 
     def tallies(self) -> pa.RecordBatch:
         """All counts of the task."""
@@ -116,38 +150,31 @@ class _Task:
         ]
         rows.append((ITEM_TALLY, None, self.items, None, None, None, None))
         rows += [(OFFSET_TALLY, None, last - first + 1, first, last, t, p) for t, p, first, last in self.runs]
-        rows += [(kind, name, None, low, high, None, None) for kind, name, low, high in self.ids]
+        rows.append((SUSPECT_TALLY, None, self.suspects, None, None, None, None))
+        rows += [(ID_TALLY, name, None, low, high, None, None) for name, low, high in self.ids]
         names = ("kind", "tally_name", "tally_count", "tally_first", "tally_last", "topic", "partition")
         columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
         return conversion.batch(self.schema, len(rows), columns)
 
 
 class _Accepted:
-    """Items on their way into the table."""
+    """Items on their way into the table: (position of the message, index in it, headers, record)."""
 
     def __init__(self) -> None:
-        self.positions: list[int] = []
-        self.indexes: list[int] = []
-        self.headers: list[dict[str, str]] = []
-        self.records: list[Any] = []
-
-    def add(self, position: int, index: int, headers: dict[str, str], record: Any) -> None:
-        """One item of the message at `position`."""
-        self.positions.append(position)
-        self.indexes.append(index)
-        self.headers.append(headers)
-        self.records.append(record)
+        self.rows: list[tuple[int, int, dict[str, str], Any]] = []
+        self.add = self.rows.append
 
     def batch(self, source: Source, schema: pa.Schema, messages: pa.RecordBatch) -> pa.RecordBatch:
         """The items as columns."""
-        columns: dict[str, Any] = conversion.record_columns(source, self.records)
+        positions, indexes, all_headers, records = zip(*self.rows, strict=True)
+        columns: dict[str, Any] = conversion.record_columns(source, records)
         for column, header in source.headers.items():
-            values: list[Any] = [headers[header] for headers in self.headers]
+            values: list[Any] = [headers[header] for headers in all_headers]
             columns[column] = list(map(int, values)) if header in _TIME_HEADERS else values
-        columns |= conversion.lineage(messages, self.positions)
-        columns["item_index"] = self.indexes
-        columns["kind"] = pa.repeat(pa.scalar(ITEM), len(self.positions))
-        return conversion.batch(schema, len(self.positions), columns)
+        columns |= conversion.lineage(messages, positions)
+        columns["item_index"] = indexes
+        columns["kind"] = pa.repeat(pa.scalar(ITEM), len(positions))
+        return conversion.batch(schema, len(positions), columns)
 
 
 class _Rejected:
@@ -176,13 +203,22 @@ class _Rejected:
 _TIME_HEADERS = ("received_at", "poll_started_at")
 
 
-def record_ids(source: Source, records: list[Any]) -> list[int]:
-    """The integer that each record is found by within its group; the same as `source.id_sql` gives when stored."""
+def record_ids(source: Source, batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The integer that each row is found by within its group; what `source.id_sql` gives of the stored row."""
     if "trade_id" in source.fields:
-        return [record.trade_id for record in records]
-    if "sequence" in source.fields:
-        return [record.event_us if record.sequence is None else record.sequence for record in records]
-    return [record.last_updated_us for record in records]
+        found = batch.column("trade_id")
+    elif "sequence" in source.fields:
+        found = pc.coalesce(batch.column("sequence"), batch.column("event_ts").cast(pa.int64()))
+    else:
+        found = batch.column("last_updated").cast(pa.int64())
+    return cast("np.ndarray[Any, np.dtype[np.int64]]", found.to_numpy(zero_copy_only=False))
+
+
+def _refusal(source: Source, item: Any) -> tuple[Reason, str]:
+    """Why an item of a parsed message is not for this table."""
+    if isinstance(item, RejectedItem):
+        return item.reason, item.detail
+    return Reason.UNEXPECTED_SHAPE, f"a {type(item).__name__} does not belong in {source.table.qualified}"
 
 
 def _time_us(text: str | None) -> int | None:
@@ -203,7 +239,7 @@ def _outcome(source: Source, text: str | None, value: bytes) -> tuple[dict[str, 
     if None in stored.values():
         headers = {name: header for name, header in stored.items() if header is not None}
     outcome = venues.parse(headers, value)
-    if isinstance(outcome, Parsed):
+    if type(outcome) is Parsed:
         for name in source.headers.values():
             wrong = _wrong_header(name, headers.get(name))
             if wrong is not None:
@@ -211,13 +247,19 @@ def _outcome(source: Source, text: str | None, value: bytes) -> tuple[dict[str, 
     return headers, outcome
 
 
+_ORIGINS = frozenset(ORIGINS)
+
+
 def _wrong_header(name: str, header: str | None) -> str | None:
     """Why a header cannot fill its column, or None where it can."""
     if header is None:
         return f"header {name} is missing"
-    if name in _TIME_HEADERS and _time_us(header) is None:
+    if name in _TIME_HEADERS:
+        # below 18 digits every number is a time before the year 5139
+        if (len(header) < 18 and header.isascii() and header.isdigit()) or _time_us(header) is not None:
+            return None
         return f"header {name} is {ascii(header)[:80]}, not microseconds since the epoch"
-    if name == "origin" and header not in ORIGINS:
+    if name == "origin" and header not in _ORIGINS:
         return f"header origin is {ascii(header)[:80]}, none of {', '.join(ORIGINS)}"
     return None
 

@@ -155,7 +155,7 @@ def _wanted(spark: SparkSession, kept: Sequence[Lineage]) -> DataFrame:
 
 def _judged(spark: SparkSession, settings: Settings, source: Source, parsed: DataFrame, wanted: DataFrame) -> DataFrame:
     """The items that the rejected rows stand for, held against the table."""
-    items = parsed.where(f.col("kind") == silver_parse.ITEM)
+    items = parsed.where(f.col("kind").isin(silver_parse.ITEM, silver_parse.SUSPECT))
     same = [items[name] == wanted[name] for name in LINEAGE[:3]]
     stands_for = (wanted["kept_index"] == _WHOLE) | (wanted["kept_index"] == items["item_index"])
     asked = items.join(f.broadcast(wanted), [*same, stands_for], "left_semi")

@@ -122,7 +122,7 @@ PRICES = Source(
         *("high_24h", "low_24h", "change_24h_pct", "circulating_supply", "total_supply", "max_supply"),
     ),
     touched_by="source",
-    most_messages=8_000,
+    most_messages=2_000,
 )
 
 SOURCES: dict[str, Source] = {source.table.qualified: source for source in (TRADES, QUOTES, PRICES)}

@@ -80,7 +80,9 @@ def test_tallies_count_messages_items_offsets_and_ids() -> None:
         ("t", 3, 100, 104)
     ]
     assert [(r["tally_first"], r["tally_last"]) for r in found["ids"]] == [(7, 9)]
-    assert [(r["tally_first"], r["tally_last"]) for r in found["repeated"]] == [(9, 9)]
+    assert [row["trade_id"] for row in found["item"]] == [7, 8]
+    assert [(row["trade_id"], row["item_index"]) for row in found["suspect"]] == [(9, 0), (9, 1)]
+    assert [row["tally_count"] for row in found["suspects"]] == [2]
 
 
 def test_an_item_of_another_kind_than_the_table_takes_is_an_unexpected_shape() -> None:
