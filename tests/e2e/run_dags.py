@@ -12,10 +12,13 @@ sys.path += [os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"], os.environ["AIRFLOW__C
 def main() -> int:
     from airflow.dag_processing.dagbag import DagBag
 
+    wishes = sys.argv[1:]
+    # Dags with a deadline leave it out under this very command, see plugins/marketflow_airflow/gold.py
+    sys.argv = ["airflow", "dags", "test"]
     bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"], bundle_name="dags-folder")
     if bag.import_errors:
         sys.exit(str(bag.import_errors))
-    for wish in sys.argv[1:]:
+    for wish in wishes:
         dag_id, _, date = wish.partition("@")
         run = bag.dags[dag_id].test(logical_date=datetime.fromisoformat(date) if date else None)
         print(f"DAG {wish} {run.state}", flush=True)
