@@ -9,6 +9,7 @@ commit), advances, and writes figures and the machine's description to benchmark
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import psutil
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
@@ -32,6 +34,7 @@ from marketflow.warehouse import schema
 
 RESULTS = Path(__file__).parent / "results" / "silver.json"
 BRONZE_BATCH = 50_000
+WARM_UP = 200_000
 START = datetime(2026, 11, 20, 8, tzinfo=UTC)
 
 
@@ -46,7 +49,6 @@ def messages(spark: SparkSession, first: int, rows: int, topic: str, duplicates:
     offset = f.floor(number / 2)
     trade_id = offset if not step else offset - f.floor(offset / step)
     event = f.timestamp_micros(f.lit(int(START.timestamp() * 1e6)) + number * 1000)
-    at = f.date_format(event, "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
     repeat = (offset % step == 0) if step else f.lit(False)
     # the repeated trade has the price and time of the one before
     base = f.when(repeat & (offset > 0), number - 2).otherwise(number)
@@ -122,8 +124,18 @@ def machine() -> dict[str, object]:
         "cores": os.cpu_count(),
         "memory_gib": round(memory / 1024**3, 1),
         "python": platform.python_version(),
-        "load_at_start": round(os.getloadavg()[0], 2),
     }
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process, its JVM and Spark's Python workers so far; not of the servers."""
+    spent = 0.0
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a worker that has just ended
+            if process.pid == os.getpid() or "pyspark" in " ".join(process.cmdline()):
+                times = process.cpu_times()
+                spent += times.user + times.system
+    return spent
 
 
 def main() -> None:
@@ -138,13 +150,14 @@ def main() -> None:
         spark = session.spark(settings, "benchmark_silver")
         apply_contracts(spark, settings)
         source = silver.SOURCES["silver.trades"]
-        # a first small run starts the workers and loads the classes
-        fill(spark, settings, BRONZE_BATCH, asked.duplicates)
+        # start-up apart: a first run starts the workers, and Java compiles what is run often
+        fill(spark, settings, WARM_UP, asked.duplicates)
         silver.advance(spark, settings, source)
-        fill(spark, settings, asked.messages, asked.duplicates, first=BRONZE_BATCH)
+        fill(spark, settings, asked.messages, asked.duplicates, first=WARM_UP)
+        load, spent = round(os.getloadavg()[0], 2), cpu_seconds()
         began = time.perf_counter()
         commits = silver.advance(spark, settings, source, max_messages=asked.messages)
-        seconds = time.perf_counter() - began
+        seconds, spent = time.perf_counter() - began, cpu_seconds() - spent
         stored = spark.table(session.table_name(settings, contracts.table("silver.trades"))).count()
         spark.stop()
     total = commits[0].accounting
@@ -159,6 +172,8 @@ def main() -> None:
         "rows_in_table": stored,
         "seconds": round(seconds, 2),
         "messages_per_s": round(total.messages / seconds),
+        "cpu_seconds": round(spent, 1),
+        "load_of_the_machine_before": load,
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")

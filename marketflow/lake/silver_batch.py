@@ -75,8 +75,8 @@ def worked_out(
         suspects = silver_dedupe.suspects_of(source, tallies.ids, stored)
         items = parsed.where(f.col("kind") == silver_parse.ITEM)
         judged, verdicts, fresh = None, Counter[str](), items
-        if tallies.suspects or suspects.ranges:
-            is_suspect = silver_dedupe.within(source, suspects.ranges)
+        if tallies.suspects or suspects:
+            is_suspect = suspects.condition(source)
             there = stored.where(silver_dedupe.within(source, suspects.stored))
             asked = parsed.where(
                 (f.col("kind") == silver_parse.SUSPECT) | ((f.col("kind") == silver_parse.ITEM) & is_suspect)

@@ -22,6 +22,9 @@ from marketflow.lake.silver_sources import LINEAGE, Source
 NEW, HERE, DUPLICATE, CONFLICT = "new", "already_here", "duplicate", "conflict"
 # a condition with more ranges than this per group costs Spark more to plan than it saves to read
 _MOST_RANGES = 16
+# a range of so few ids is given to Spark id by id, as one set; and so many ranges at most
+_FEW_IDS = 16
+_MOST_NARROW = 1_000
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -91,16 +94,34 @@ def within(source: Source, ranges: Sequence[IdRange]) -> Column:
 
 @dataclass(frozen=True, slots=True)
 class Suspects:
-    """Ranges of ids that two batches of messages share, or a batch and the table; `stored` are those of the table."""
+    """Ids that two batches of messages share, or a batch and the table: one by one where few lie together.
 
+    `stored` are the ranges that the table has rows in.
+    """
+
+    ids: frozenset[int]
     ranges: list[IdRange]
     stored: list[IdRange]
+
+    def __bool__(self) -> bool:
+        return bool(self.ids or self.ranges)
+
+    def condition(self, source: Source) -> Column:
+        """Whether an item is suspect. An id alone counts in every group: a suspect too many costs little."""
+        in_ranges = within(source, self.ranges)
+        if not self.ids:
+            return in_ranges
+        return in_ranges | f.expr(f"{source.id_sql} in ({', '.join(map(str, sorted(self.ids)))})")
 
 
 def suspects_of(source: Source, ranges: Sequence[IdRange], stored: DataFrame) -> Suspects:
     """From the ranges that the parser saw, one or more a batch of messages, and the table."""
     there = stored_ranges(source, stored, union(ranges))
-    return Suspects(union([*overlaps(ranges), *there]), there)
+    shared = [*overlaps(ranges), *there]
+    narrow = [one for one in shared if one.high - one.low < _FEW_IDS][:_MOST_NARROW]
+    wide = set(shared).difference(narrow)
+    ids = frozenset(number for one in narrow for number in range(one.low, one.high + 1))
+    return Suspects(ids, union(wide), there)
 
 
 def stored_ranges(source: Source, stored: DataFrame, ranges: Sequence[IdRange]) -> list[IdRange]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -134,21 +136,21 @@ def test_a_row_that_goes_missing_during_maintenance_is_an_error(
         maintain(bronze, contracts.TRADES, NOON + DAY)
 
 
-def test_the_deep_run_removes_files_that_no_snapshot_knows_and_no_others(bronze: Bronze) -> None:
+def test_the_deep_run_removes_old_files_that_no_snapshot_knows_and_no_others(bronze: Bronze) -> None:
     six_commits(bronze)
-    name = table_name(bronze.settings, contracts.TRADES)
-    location = silver_snapshots.java_table(bronze.spark, name).location()
-    # a file of a commit that was never made
-    stray = bronze.settings.warehouse.replace("s3://", "")
-    assert location.startswith(f"s3://{stray}")
-    jvm: Any = bronze.spark._jvm
-    output = silver_snapshots.java_table(bronze.spark, name).io().newOutputFile(f"{location}/data/stray.parquet")
-    stream = output.create()
-    stream.write(1)
-    stream.close()
-    assert jvm is not None
-    done = maintain(bronze, contracts.TRADES, datetime.now(UTC) + timedelta(days=3, hours=1), deep=True)
-    assert done.orphans_removed >= 1
+    stored = silver_snapshots.java_table(bronze.spark, table_name(bronze.settings, contracts.TRADES))
+    for name in ("stray", "young"):
+        output = stored.io().newOutputFile(f"{stored.location()}/data/{name}.parquet").create()
+        output.write(1)
+        output.close()
+    # a commit that was never made, four days ago; the other one may be under way
+    (stray,) = (bronze.settings.home / "s3").rglob("stray.parquet")
+    four_days_ago = time.time() - 4 * 86_400
+    os.utime(stray, (four_days_ago, four_days_ago))
+    done = maintain(bronze, contracts.TRADES, datetime.now(UTC), deep=True)
+    assert done.orphans_removed == 1
+    assert not stray.exists()
+    assert len(list((bronze.settings.home / "s3").rglob("young.parquet"))) == 1
     lake_of.assert_silver_is(bronze.settings, lake_of.truth(bronze.topic, bronze.records))
 
 
