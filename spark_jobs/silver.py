@@ -37,7 +37,9 @@ def hour(text: str) -> datetime:
 
 
 def close(session: SparkSession, settings: Settings, source: silver.Source, when: datetime, force: bool) -> Line:
-    """Close one hour of one table."""
+    """Close one hour of one table; the schedule advances first, or the hour would be parsed twice."""
+    if not force:
+        silver.advance(session, settings, source)
     done = silver.close_hour(session, settings, source, when, force=force)
     return {
         "table": done.table,
