@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from marketflow.contracts.gold import PRICE_METRICS
 from marketflow.lake import readers
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.services.environment import embedded_environment
@@ -65,7 +66,9 @@ def test_a_recorded_morning_is_true_in_every_layer_and_every_gold_dag_restates_i
     published = ["publish_bars", "publish_price_metrics", "publish_top_movers"]
     states = run_dags(settings, *wishes, *published)
     assert len(states) == len(wishes) + len(published)
-    assert {table: _gold(settings, table) for table in tables} == before, "an hour written twice is the same hour"
+    # compared table by table and as a truth value: a difference of thousands of rows is not for pytest to explain
+    same = [table for table in tables if _gold(settings, table) == before[table]]
+    assert same == list(tables), "an hour written twice is the same hour"
     judged = verify(settings, "--at-rest", "--truth", str(truth), "--json")
     assert judged.returncode == 0, judged.stdout[-6000:] + judged.stderr[-2000:]
     with connect(settings, "marketflow_reader") as connection:
@@ -74,7 +77,10 @@ def test_a_recorded_morning_is_true_in_every_layer_and_every_gold_dag_restates_i
             "select count(*) from mart.enriched_prices where id = 'bitcoin' and change_5min is not null"
         ).fetchone()[0]
     assert counts == {table: len(rows) for table, rows in before.items()}
-    assert enriched > 300
+    names = PRICE_METRICS.column_names
+    asset, measure = names.index("asset_id"), names.index("change_5min")
+    bitcoin = [row for row in before["gold.price_metrics"] if row[asset] == "bitcoin" and row[measure] is not None]
+    assert enriched == len(bitcoin) > 200
 
 
 @contextmanager
