@@ -84,7 +84,10 @@ def worked_out(
             # not cached: Spark would work it out anew after the append, since it reads the table that is appended to
             judged = silver_dedupe.classify(source, asked, there).localCheckpoint()
             verdicts.update({row.verdict: row["count"] for row in judged.groupBy("verdict").count().collect()})
-            fresh = items.where(~is_suspect).unionByName(judged.where(f.col("verdict") == NEW).drop(*_JUDGED))
+            # a quote without sequence makes a comparison of sequences null, which is neither suspect nor its contrary
+            fresh = items.where(~f.coalesce(is_suspect, f.lit(False))).unionByName(
+                judged.where(f.col("verdict") == NEW).drop(*_JUDGED)
+            )
         accepted = fresh.select(*source.table.column_names)
         hours = hours_of(source, accepted)
         inserted = sum(row["rows"] for row in hours)
