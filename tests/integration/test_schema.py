@@ -58,3 +58,11 @@ def test_a_second_writer_of_a_table_is_told_to_come_back_later(embedded: Setting
             pass
     with table_lock(embedded, "gold.bars"):
         pass
+
+
+def test_a_lock_is_free_the_moment_its_writer_is_done_also_when_it_failed(embedded: Settings) -> None:
+    for _ in range(200):
+        with table_lock(embedded, "gold.bars"):
+            pass
+        with pytest.raises(ZeroDivisionError), table_lock(embedded, "gold.bars"):
+            _ = 1 / 0
