@@ -94,6 +94,8 @@ class Service:
 
     async def _wait_for_listeners(self) -> None:
         """Until somebody hears the matches of every product, the time is up, or it is told to end."""
+        if not self._configuration.wait_for_listener_s:
+            return
         deadline = time.monotonic() + self._configuration.wait_for_listener_s
         self.pause()
         while time.monotonic() < deadline and not self._stop.is_set() and not self._all_heard():
