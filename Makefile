@@ -6,8 +6,10 @@ ifdef DATASET
 export MARKETFLOW_DATASET := $(DATASET)
 endif
 SQL := include/sql
+# a file's tests stay together, for they share servers; two files at a time
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup up down status check format test test-% faults-smoke replay-captures docs dag lock screenshots
+.PHONY: help setup up down status check format test test-% faults-smoke figures replay-captures docs dag lock
 
 help: ## Print this help
 	@echo "marketflow: a market-data platform on one machine. Everything below does its own set-up."
@@ -41,13 +43,16 @@ format: setup ## Let ruff and sqlfluff rewrite what they can
 	.venv/bin/sqlfluff fix --disable-progress-bar $(SQL)
 
 test: setup ## Every test but the kills: unit, spark, dags, integration, e2e
-	.venv/bin/pytest -m "not faults" $(ARGS)
+	.venv/bin/pytest -m "not faults" $(SIDE_BY_SIDE) $(ARGS)
 
 test-%: setup ## One level of the ladder: make test-unit, test-spark, test-dags, test-integration, test-e2e, test-faults
-	.venv/bin/pytest -m $* $(ARGS)
+	.venv/bin/pytest -m $* $(if $(filter integration,$*),$(SIDE_BY_SIDE)) $(ARGS)
 
 faults-smoke: setup ## kill -9 each part once; writes benchmarks/results/faults-smoke.json
 	$(PYTHON) -m benchmarks.faults_smoke
+
+figures: setup ## Measure the stack that is up: start, latencies, memory, processor time (30 minutes; WHAT="start watch idle")
+	$(PYTHON) -m benchmarks.stack_figures $(WHAT)
 
 replay-captures: setup ## Replay every capture of a folder: make replay-captures CAPTURES=DIR [VS_CURRENCY=usd]
 	$(PYTHON) -m benchmarks.replay_captures "$(CAPTURES)" $(VS_CURRENCY)

@@ -92,6 +92,8 @@ class Settings(BaseSettings):
     max_offsets_per_trigger: int = Field(500_000, ge=1)
     spark_master: str = "local[2]"
     spark_driver_memory: str = "1g"
+    # added to the JVM's command line of every Spark driver
+    spark_driver_java_options: str = ""
     # folder of the streams' checkpoints; None means <home>/checkpoints
     checkpoint_folder: str | None = None
 

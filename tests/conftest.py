@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# a test's Spark lives for minutes and runs each plan once: its optimizing compiler would take a whole core for nothing
+os.environ.setdefault("MARKETFLOW_SPARK_DRIVER_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
 LEVELS = ("unit", "spark", "dags", "integration", "e2e", "faults")
 TESTS_FOLDER = Path(__file__).parent

@@ -11,7 +11,7 @@ import pyarrow as pa
 from marketflow.contracts.columns import Column, Type
 from marketflow.contracts.silver import REJECTED
 from marketflow.features.frames import ARROW_TYPES
-from marketflow.lake.silver_sources import Source
+from marketflow.lake.silver_sources import LINEAGE, Source
 
 # columns of the parser's output that are no table's: what a row is, and the numbers of a tally
 KIND = Column("kind", Type.STRING, "item, rejected, or the name of a tally")
@@ -33,9 +33,10 @@ def output_columns(source: Source) -> tuple[Column, ...]:
     return (KIND, *own, *beside, INGESTED_AT, *TALLY)
 
 
-def output_ddl(source: Source) -> str:
-    """The same as Spark DDL."""
-    return ", ".join(f"`{column.name}` {column.type.spark}" for column in output_columns(source))
+def rejected_columns(source: Source) -> tuple[Column, ...]:
+    """Those of a rejected item, in that order; some are the silver table's too."""
+    names = {*_REJECTED_ALONE, *LINEAGE, INGESTED_AT.name}
+    return tuple(column for column in output_columns(source) if column.name in names)
 
 
 def output_schema(source: Source) -> pa.Schema:

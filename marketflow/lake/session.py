@@ -64,6 +64,7 @@ def spark(settings: Settings, app_name: str) -> SparkSession:
     jars = str(Path(JARS_FOLDER) / "spark" / "*")
     temporary = settings.home / "run" / "spark"
     temporary.mkdir(parents=True, exist_ok=True)
+    java_options = (f"-Dlog4j2.configurationFile=file:{_LOGGING}", *settings.spark_driver_java_options.split())
     options = {
         "spark.master": settings.spark_master,
         "spark.driver.memory": settings.spark_driver_memory,
@@ -80,8 +81,10 @@ def spark(settings: Settings, app_name: str) -> SparkSession:
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{_LOGGING}",
+        "spark.driver.extraJavaOptions": " ".join(java_options),
     }
+    if settings.spark_master.startswith("local"):
+        options["spark.python.daemon.module"] = "marketflow.lake.python_daemon"
     # the context's settings stand on the JVM's command line, where everybody on the machine can read them: the
     # catalog's, which hold passwords, are therefore given to the session alone
     SparkContext.getOrCreate(SparkConf().setAppName(app_name).setAll(list(options.items())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pyspark.sql import DataFrame, Row, SparkSession
@@ -13,10 +13,10 @@ from pyspark.sql import functions as f
 
 from marketflow.contracts.reasons import Reason
 from marketflow.contracts.silver import REJECTED
-from marketflow.lake import silver_dedupe, silver_parse
+from marketflow.lake import silver_dedupe, silver_pack, silver_parse
 from marketflow.lake.accounting import Accounting
 from marketflow.lake.session import table_name
-from marketflow.lake.silver_dedupe import CONFLICT, DUPLICATE, HERE, NEW, IdRange
+from marketflow.lake.silver_dedupe import CONFLICT, DUPLICATE, HERE, NEW, IdRange, Suspects
 from marketflow.lake.silver_read import Chunk, check_complete, from_us
 from marketflow.lake.silver_sources import LINEAGE, Source
 from marketflow.settings import Settings
@@ -37,6 +37,16 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class HourRows:
+    """How many rows a product has in the hour that starts at `hour_us`, and its newest event, in µs."""
+
+    product: str
+    hour_us: int
+    rows: int
+    newest_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tallies:
     """What the parser counted."""
 
@@ -46,6 +56,7 @@ class Tallies:
     ids: list[IdRange]
     suspects: int
     rejected: int
+    hours: list[HourRows]
 
     @property
     def ignored_by_name(self) -> dict[str, int]:
@@ -67,30 +78,27 @@ def worked_out(
         LakeStateError: a message was not read or was read twice, or the balance does not hold.
     """
     with ExitStack() as held:
-        parsed = silver_parse.parse_frame(bronze.where(chunk.contains()), source).persist()
+        parsed = silver_pack.parse_packed(bronze.where(chunk.contains()), source).persist()
         held.callback(parsed.unpersist)
         tallies = collect_tallies(parsed)
         check_complete(chunk, tallies.runs, table_name(settings, source.bronze))
         stored = spark.table(table_name(settings, source.table))
         suspects = silver_dedupe.suspects_of(source, tallies.ids, stored)
-        items = parsed.where(f.col("kind") == silver_parse.ITEM)
-        judged, verdicts, fresh = None, Counter[str](), items
+        accepted = silver_pack.items(parsed, source, silver_parse.ITEM)
+        judged, verdicts, hours = None, Counter[str](), tallies.hours
         if tallies.suspects or suspects:
-            is_suspect = suspects.condition(source)
-            there = stored.where(silver_dedupe.within(source, suspects.stored))
-            asked = parsed.where(
-                (f.col("kind") == silver_parse.SUSPECT) | ((f.col("kind") == silver_parse.ITEM) & is_suspect)
-            )
             # not cached: Spark would work it out anew after the append, since it reads the table that is appended to
-            judged = silver_dedupe.classify(source, asked, there).localCheckpoint()
-            verdicts.update({row.verdict: row["count"] for row in judged.groupBy("verdict").count().collect()})
+            judged = _judged(source, parsed, tallies, suspects, stored).localCheckpoint()
             # a quote without sequence makes a comparison of sequences null, which is neither suspect nor its contrary
-            fresh = items.where(~f.coalesce(is_suspect, f.lit(False))).unionByName(
-                judged.where(f.col("verdict") == NEW).drop(*_JUDGED)
-            )
-        accepted = fresh.select(*source.table.column_names)
-        hours = hours_of(source, accepted)
-        inserted = sum(row["rows"] for row in hours)
+            others = accepted.where(~f.coalesce(suspects.condition(source), f.lit(False))) if suspects else accepted
+            accepted = others.unionByName(judged.where(f.col("verdict") == NEW).drop(*_JUDGED))
+            counted = _verdicts_by_hour(source, judged)
+            for row in counted:
+                verdicts[row.verdict] += row["rows"]
+            corrected = after_verdicts(hours, counted)
+            hours = hours_of(source, accepted) if corrected is None else corrected
+        inserted = sum(hour.rows for hour in hours)
+        accepted = accepted.select(*source.table.column_names)
         yield Batch(
             accepted.coalesce(1) if inserted < _ONE_TASK_ROWS else accepted,
             rejected_rows(source, parsed, judged if verdicts[CONFLICT] else None, bronze, chunk),
@@ -100,11 +108,53 @@ def worked_out(
         )
 
 
+def _judged(source: Source, parsed: DataFrame, tallies: Tallies, suspects: Suspects, stored: DataFrame) -> DataFrame:
+    """All suspects with their verdict: those that the parser set apart, and the items whose id another batch has."""
+    asked = silver_pack.items(parsed, source, silver_parse.SUSPECT)
+    if suspects:
+        spans = [(one.low, one.high) for one in suspects.ranges] + [(number, number) for number in suspects.ids]
+        met = silver_pack.items(parsed, source, silver_parse.ITEM, spans=spans).where(suspects.condition(source))
+        asked = asked.unionByName(met) if tallies.suspects else met
+    return silver_dedupe.classify(source, asked, stored.where(silver_dedupe.within(source, suspects.stored)))
+
+
+def _verdicts_by_hour(source: Source, judged: DataFrame) -> list[Row]:
+    """Rows per product, event hour, kind and verdict."""
+    event = f.col(source.event_column)
+    product, hour = f.col(source.touched_by).alias("product"), f.unix_micros(f.date_trunc("HOUR", event))
+    return (
+        judged.groupBy(product, hour.alias("hour_us"), "kind", "verdict")
+        .agg(f.count("*").alias("rows"), f.max(f.unix_micros(event)).alias("newest_us"))
+        .collect()
+    )
+
+
+def after_verdicts(hours: list[HourRows], judged: list[Row]) -> list[HourRows] | None:
+    """The hours of items without those that were judged not new, and with the suspects that are.
+
+    None where one that is not new has its hour's newest event: the rows themselves must be asked then.
+    """
+    found = {(hour.product, hour.hour_us): hour for hour in hours}
+    for row in judged:
+        where = (row.product, row.hour_us)
+        if row.kind == silver_parse.ITEM and row.verdict != NEW:
+            left = replace(found[where], rows=found[where].rows - row["rows"])
+            if left.rows and row.newest_us == left.newest_us:
+                return None
+            found[where] = left
+        elif row.kind == silver_parse.SUSPECT and row.verdict == NEW:
+            before = found.get(where, HourRows(*where, 0, row.newest_us))
+            found[where] = replace(
+                before, rows=before.rows + row["rows"], newest_us=max(before.newest_us, row.newest_us)
+            )
+    return [hour for hour in found.values() if hour.rows]
+
+
 _JUDGED = ("verdict", "conflict")
 
 
 def collect_tallies(parsed: DataFrame) -> Tallies:
-    """The tallies of all tasks, and how many rejected rows there are; the first read of the parsed frame."""
+    """The tallies of all tasks; the first read of the parsed frame."""
     rows = (
         parsed.where(f.col("kind").isin(*silver_parse.TALLIES))
         .select("kind", "topic", "partition", "tally_name", "tally_count", "tally_first", "tally_last")
@@ -112,6 +162,7 @@ def collect_tallies(parsed: DataFrame) -> Tallies:
     )
     counted: Counter[str] = Counter()
     messages: Counter[str] = Counter()
+    hours: dict[tuple[str, int], HourRows] = {}
     runs, ids = [], []
     for row in rows:
         if row.kind == silver_parse.MESSAGE_TALLY:
@@ -120,31 +171,43 @@ def collect_tallies(parsed: DataFrame) -> Tallies:
             runs.append((row.topic, row.partition, row.tally_first, row.tally_last))
         elif row.kind == silver_parse.ID_TALLY:
             ids.append(silver_dedupe.id_range(row.tally_name, row.tally_first, row.tally_last))
+        elif row.kind == silver_parse.HOUR_TALLY:
+            where = (row.tally_name, row.tally_first)
+            before = hours.get(where, HourRows(*where, 0, row.tally_last))
+            newest = max(before.newest_us, row.tally_last)
+            hours[where] = replace(before, rows=before.rows + row.tally_count, newest_us=newest)
         else:
             counted[row.kind] += row.tally_count
-    rejected = parsed.where(f.col("kind") == silver_parse.REJECTED).count()
-    items, suspects = counted[silver_parse.ITEM_TALLY], counted[silver_parse.SUSPECT_TALLY]
-    return Tallies(messages, items, runs, ids, suspects, rejected)
+    return Tallies(
+        messages,
+        counted[silver_parse.ITEM_TALLY],
+        runs,
+        ids,
+        counted[silver_parse.SUSPECT_TALLY],
+        counted[silver_parse.REJECTED_TALLY],
+        list(hours.values()),
+    )
 
 
-def hours_of(source: Source, accepted: DataFrame) -> list[Row]:
-    """Rows per product and event hour."""
+def hours_of(source: Source, accepted: DataFrame) -> list[HourRows]:
+    """Rows per product and event hour, asked of the rows."""
     event = f.col(source.event_column)
-    return (
+    rows = (
         accepted.groupBy(
             f.col(source.touched_by).alias("product"), f.unix_micros(f.date_trunc("HOUR", event)).alias("hour_us")
         )
         .agg(f.count("*").alias("rows"), f.max(f.unix_micros(event)).alias("newest_us"))
         .collect()
     )
+    return [HourRows(row.product, row.hour_us, row["rows"], row.newest_us) for row in rows]
 
 
-def newest_of(hours: list[Row]) -> datetime | None:
+def newest_of(hours: list[HourRows]) -> datetime | None:
     """The newest event of all the hours."""
     return max((from_us(row.newest_us) for row in hours), default=None)
 
 
-def touched_of(hours: list[Row]) -> dict[str, list[datetime]]:
+def touched_of(hours: list[HourRows]) -> dict[str, list[datetime]]:
     """Product to its sorted hours."""
     touched: dict[str, list[datetime]] = {}
     for row in sorted(hours, key=lambda row: (row.product, row.hour_us)):
@@ -156,7 +219,7 @@ def rejected_rows(
     source: Source, parsed: DataFrame, judged: DataFrame | None, bronze: DataFrame, chunk: Chunk
 ) -> DataFrame:
     """All refused items as rows of silver.rejected; a conflicting item gets its bytes from bronze again."""
-    refused = parsed.where(f.col("kind") == silver_parse.REJECTED).withColumns(
+    refused = silver_pack.rejected(parsed, source).withColumns(
         {"source_table": f.lit(source.table.qualified), "rejected_at": f.col("ingested_at")}
     )
     columns = REJECTED.column_names

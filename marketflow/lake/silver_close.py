@@ -119,7 +119,7 @@ def _without_quarantined(spark: SparkSession, settings: Settings, source: Source
     whole_or_item = (quarantined["refused_index"] == -1) | (quarantined["refused_index"] == accepted["item_index"])
     left = accepted.join(f.broadcast(quarantined), [*same_item, whole_or_item], "left_anti")
     hours = hours_of(source, left)
-    inserted = sum(row["rows"] for row in hours)
+    inserted = sum(hour.rows for hour in hours)
     return replace(
         batch,
         accepted=left,

@@ -1,9 +1,10 @@
 """Bronze rows to typed items inside Spark's Python workers: `venues.parse` per message, Arrow in and out.
 
 The output holds four kinds of rows, told apart by `kind`: items a table can take, suspects among them (their id occurs
-more than once in a batch of messages), rejected items with their bytes, and tallies. A tally is a count made where the
-rows were read, so that the balance of a batch does not come from the rows it is to judge: `message` (parsed,
-unparseable, ignored:<name>), `items`, `suspects`, `offsets` (consecutive ones read) and `ids` (a range of a group's).
+more than once in a batch of messages), rejected items with their bytes, and tallies; a batch holds one kind, and all
+tallies are in the last. A tally is a count made where the rows were read, so that the balance of a batch does not come
+from the rows it is to judge: `message` (parsed, unparseable, ignored:<name>), `items`, `suspects`, `rejected_items`,
+`offsets` (consecutive ones read), `ids` (a range of a group's) and `hour` (items but suspects, by product and hour).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
 
 from marketflow import venues
 from marketflow.contracts.reasons import Reason
@@ -28,19 +28,16 @@ from marketflow.lake.silver_sources import Source
 
 BRONZE_COLUMNS = ("topic", "partition", "offset", "ingested_at", "headers", "value")
 ITEM, SUSPECT, REJECTED = "item", "suspect", "rejected"
-MESSAGE_TALLY, ITEM_TALLY, OFFSET_TALLY, ID_TALLY, SUSPECT_TALLY = "message", "items", "offsets", "ids", "suspects"
-TALLIES = (MESSAGE_TALLY, ITEM_TALLY, OFFSET_TALLY, ID_TALLY, SUSPECT_TALLY)
+MESSAGE_TALLY, ITEM_TALLY, SUSPECT_TALLY, REJECTED_TALLY = "message", "items", "suspects", "rejected_items"
+OFFSET_TALLY, ID_TALLY, HOUR_TALLY = "offsets", "ids", "hour"
+TALLIES = (MESSAGE_TALLY, ITEM_TALLY, SUSPECT_TALLY, REJECTED_TALLY, OFFSET_TALLY, ID_TALLY, HOUR_TALLY)
 _HEADERS = msgspec.json.Decoder(dict[str, str | None])
 # 1 January 10000 in µs: no reader of ours can show what lies beyond
 _TOO_LATE_US = 253_402_300_800_000_000
+_HOUR_US = 3_600_000_000
 _MOST_GAPS = 15
 # between the parts of a group's name in a tally; occurs in no identifier that a parser lets through
 GROUP_SEPARATOR = "\x1f"
-
-
-def parse_frame(bronze: DataFrame, source: Source) -> DataFrame:
-    """The bronze rows parsed, as rows of `conversion.output_columns`."""
-    return bronze.select(*BRONZE_COLUMNS).mapInArrow(parser(source), conversion.output_ddl(source))
 
 
 def parser(source: Source) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -72,7 +69,9 @@ class _Task:
         self.items = 0
         self.runs: list[tuple[str, int, int, int]] = []
         self.ids: list[tuple[str, int, int]] = []
+        self.hours: list[tuple[str, int, int, int]] = []
         self.suspects = 0
+        self.rejected = 0
 
     def parse(self, messages: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """One batch of messages to at most one batch of items; what is rejected or suspect is kept for the end."""
@@ -100,6 +99,7 @@ class _Task:
                 rejected.add(position, -1, headers, outcome.reason, outcome.detail)
         self.messages.update({"parsed": parsed} if parsed else {})
         self.items += items
+        self.rejected += len(rejected.positions)
         if rejected.positions:
             self.last.append(rejected.batch(self.schema, messages))
         if accepted.rows:
@@ -112,6 +112,7 @@ class _Task:
         """
         repeated = self._note_ids(batch)
         if not repeated.any():
+            self.hours += hour_counts(self.source, batch)
             yield batch
             return
         names = batch.schema.names
@@ -120,7 +121,9 @@ class _Task:
         kinds = pa.repeat(pa.scalar(SUSPECT), suspects.num_rows)
         self.last.append(suspects.set_column(names.index("kind"), "kind", kinds))
         if not repeated.all():
-            yield batch.filter(pa.array(~repeated))
+            once = batch.filter(pa.array(~repeated))
+            self.hours += hour_counts(self.source, once)
+            yield once
 
     def _note_ids(self, batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Note the ranges of ids per group; returns which rows share group and id with another."""
@@ -151,6 +154,8 @@ class _Task:
         rows.append((ITEM_TALLY, None, self.items, None, None, None, None))
         rows += [(OFFSET_TALLY, None, last - first + 1, first, last, t, p) for t, p, first, last in self.runs]
         rows.append((SUSPECT_TALLY, None, self.suspects, None, None, None, None))
+        rows.append((REJECTED_TALLY, None, self.rejected, None, None, None, None))
+        rows += [(HOUR_TALLY, product, count, hour, newest, None, None) for product, hour, count, newest in self.hours]
         rows += [(ID_TALLY, name, None, low, high, None, None) for name, low, high in self.ids]
         names = ("kind", "tally_name", "tally_count", "tally_first", "tally_last", "topic", "partition")
         columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
@@ -273,6 +278,16 @@ def id_ranges(distinct: np.ndarray[Any, np.dtype[np.int64]]) -> Iterator[tuple[i
         wide = np.sort(wide[np.argsort(gaps.view(np.uint64)[wide])[-_MOST_GAPS:]])
     for part in np.split(distinct, wide + 1):
         yield int(part[0]), int(part[-1])
+
+
+def hour_counts(source: Source, batch: pa.RecordBatch) -> Iterator[tuple[str, int, int, int]]:
+    """(product, start of the hour, rows, newest event), times in µs, of the rows of a batch."""
+    event_us = batch.column(source.event_column).cast(pa.int64())
+    hour = pc.multiply(pc.divide(event_us, _HOUR_US), _HOUR_US)
+    columns = {"product": batch.column(source.touched_by), "hour": hour, "event": event_us}
+    found = pa.table(columns).group_by(["product", "hour"]).aggregate([("event", "count"), ("event", "max")])
+    for row in found.to_pylist():
+        yield row["product"], row["hour"], row["event_count"], row["event_max"]
 
 
 def offset_runs(messages: pa.RecordBatch) -> Iterator[tuple[str, int, int, int]]:

@@ -19,7 +19,7 @@ from pyspark.sql import functions as f
 from marketflow.contracts.reasons import Reason
 from marketflow.contracts.silver import REJECTED
 from marketflow.errors import LakeStateError
-from marketflow.lake import silver_dedupe, silver_parse, silver_snapshots, watermark
+from marketflow.lake import silver_dedupe, silver_pack, silver_parse, silver_snapshots, watermark
 from marketflow.lake.accounting import Accounting
 from marketflow.lake.session import table_name
 from marketflow.lake.silver_batch import Batch, hours_of, newest_of, touched_of
@@ -117,7 +117,7 @@ def _pages(
 
 def _redrive_page(spark: SparkSession, settings: Settings, source: Source, page: Sequence[Row]) -> Redriven:
     kept: list[Lineage] = [(row.topic, row.partition, row.offset, row.item_index) for row in page]
-    parsed = silver_parse.parse_frame(_messages(spark, settings, source, page), source).persist()
+    parsed = silver_pack.parse_packed(_messages(spark, settings, source, page), source).persist()
     wanted = _wanted(spark, kept)
     try:
         # not cached: Spark would work it out anew after the append, since it reads the table that is appended to
@@ -125,7 +125,7 @@ def _redrive_page(spark: SparkSession, settings: Settings, source: Source, page:
         places = {lineage[:3] for lineage in kept}
         _check_all_read(parsed, places, table_name(settings, source.bronze))
         verdicts = Verdicts(
-            refused=set(_lineages(parsed.where(f.col("kind") == silver_parse.REJECTED))),
+            refused=set(_lineages(silver_pack.rejected(parsed, source))),
             judged={(r.topic, r.partition, r.offset, r.item_index): r.verdict for r in judged.collect()},
         )
         gone = [lineage for lineage in kept if not verdicts.stays(lineage)]
@@ -155,7 +155,7 @@ def _wanted(spark: SparkSession, kept: Sequence[Lineage]) -> DataFrame:
 
 def _judged(spark: SparkSession, settings: Settings, source: Source, parsed: DataFrame, wanted: DataFrame) -> DataFrame:
     """The items that the rejected rows stand for, held against the table."""
-    items = parsed.where(f.col("kind").isin(silver_parse.ITEM, silver_parse.SUSPECT))
+    items = silver_pack.items(parsed, source, silver_parse.ITEM, silver_parse.SUSPECT)
     same = [items[name] == wanted[name] for name in LINEAGE[:3]]
     stands_for = (wanted["kept_index"] == _WHOLE) | (wanted["kept_index"] == items["item_index"])
     asked = items.join(f.broadcast(wanted), [*same, stands_for], "left_semi")
@@ -205,7 +205,7 @@ def _write(
         return  # a run that was ended before it deleted has committed this
     mark = watermark.of_table(table, name)
     more = {watermark.REDRIVEN: digest} | ({watermark.BACKFILLED: "redrive"} if mark is None else {})
-    accounting = _change(verdicts, gone, len(refused_now), sum(row["rows"] for row in hours))
+    accounting = _change(verdicts, gone, len(refused_now), sum(hour.rows for hour in hours))
     accounting.check(f"{source.table.qualified}, redrive")
     batch = Batch(accepted.coalesce(1), judged, accounting, touched_of(hours), newest_of(hours))
     append_accepted(spark, settings, source, batch, mark, more)
@@ -221,7 +221,7 @@ def _refused_rows(
 ) -> DataFrame:
     """Rows of silver.rejected for these items; the bytes are those of the row of the whole message."""
     table = f.lit(source.table.qualified)
-    refused = parsed.where(f.col("kind") == silver_parse.REJECTED).select(*LINEAGE, "reason", "detail")
+    refused = silver_pack.rejected(parsed, source).select(*LINEAGE, "reason", "detail")
     conflicts = judged.where(f.col("verdict") == CONFLICT).select(
         *LINEAGE, f.lit(Reason.CONFLICTING_DUPLICATE.value).alias("reason"), f.col("conflict").alias("detail")
     )

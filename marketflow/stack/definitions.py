@@ -48,6 +48,7 @@ STREAM_SETTINGS = (
     "max_offsets_per_trigger",
     "spark_master",
     "spark_driver_memory",
+    "spark_driver_java_options",
     "checkpoint_folder",
     "change_tolerance_s",
     "movers_per_direction",

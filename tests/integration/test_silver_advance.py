@@ -238,8 +238,8 @@ def test_a_balance_that_does_not_hold_is_refused_before_anything_is_written(
     mixed(bronze)
     from marketflow.lake import silver_batch
 
-    real = silver_batch.hours_of
-    monkeypatch.setattr(silver_batch, "hours_of", lambda *arguments: real(*arguments)[1:])
+    real = silver_batch.after_verdicts
+    monkeypatch.setattr(silver_batch, "after_verdicts", lambda *arguments: (real(*arguments) or [])[1:])
     with pytest.raises(LakeStateError, match="is not 15 items; nothing was committed"):
         advance(bronze)
     assert snapshots(bronze) == []

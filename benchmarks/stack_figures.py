@@ -1,0 +1,323 @@
+"""What a running stack takes and how late its numbers are: `make figures` beside a stack that is up.
+
+Three measurements, each written to benchmarks/results/ with the machine it was made on:
+
+    start   `marketflow down`, `marketflow up`: seconds to the first live rows in PostgreSQL, as a client sees them
+    watch   how late movers, bronze and bars are, and the memory of every process (PSS), for some minutes
+    idle    processor time of every service while the simulated exchange is stopped, for some minutes
+
+Latencies are taken from outside: PostgreSQL is asked again and again what it shows, Kafka and the lake afterwards what
+had arrived when. The k-th trade received is in its bar when the trade counts of the bars add up to k.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+from confluent_kafka import Consumer, TopicPartition
+
+from benchmarks.results_file import write
+from marketflow import settings as configuration
+from marketflow.contracts.topics import TICKER, TRADES
+from marketflow.lake import readers
+from marketflow.services import desired
+from marketflow.settings import Settings
+from marketflow.stack.backend import backend
+from marketflow.warehouse.connection import connect
+
+CLOCK_TICK_S = 0.25
+MEMORY_EVERY_S = 10.0
+
+
+def say(text: str) -> None:
+    """One line with the time."""
+    print(f"{datetime.now(UTC):%H:%M:%S} {text}", flush=True)
+
+
+def quantiles(seconds: Sequence[float]) -> dict[str, float | int]:
+    """Count, median, p95 and the largest."""
+    ordered = sorted(seconds)
+    if not ordered:
+        return {"count": 0}
+    at = {"p50_s": 0.5, "p95_s": 0.95}
+    found = {name: round(ordered[min(len(ordered) - 1, int(len(ordered) * part))], 2) for name, part in at.items()}
+    return {"count": len(ordered), **found, "max_s": round(ordered[-1], 2)}
+
+
+def service_trees(settings: Settings) -> dict[str, list[psutil.Process]]:
+    """Each service's processes that live now; `supervisord` is what belongs to none of them."""
+    supervisor = backend(settings)
+    root = psutil.Process(int(supervisor.client.pid()))
+    trees = {}
+    known = {root.pid}
+    for name, status in supervisor.status().items():
+        if status.pid is None:
+            continue
+        try:
+            process = psutil.Process(status.pid)
+            trees[name] = [process, *process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            continue
+        known.update(one.pid for one in trees[name])
+    trees["supervisord"] = [root, *(one for one in root.children(recursive=True) if one.pid not in known)]
+    return trees
+
+
+def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    """Processor time of the processes and of their ended children."""
+    total = 0.0
+    for process in processes:
+        try:
+            total += sum(process.cpu_times()[:4])
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def memory_mib(processes: Sequence[psutil.Process]) -> float:
+    """Proportional set size: shared pages count once."""
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_full_info().pss
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return total / 1024**2
+
+
+def start(settings: Settings) -> None:
+    """Stop and start the stack, and see when the first rows of this start are there."""
+    program = str(Path(sys.executable).parent / "marketflow")
+    subprocess.run([program, "down"], check=True)
+    began, moment = time.monotonic(), datetime.now(UTC)
+    seen: list[float] = []
+
+    def look() -> None:
+        while not seen:
+            try:
+                with connect(settings, "marketflow_reader") as connection:
+                    row = connection.execute("select max(polled_at) from live.asset_observation").fetchone()
+                if row and row[0] and row[0] >= moment:
+                    seen.append(time.monotonic() - began)
+            except Exception:
+                pass  # it does not answer yet, which is what is waited for; the join below has an end
+            time.sleep(CLOCK_TICK_S)
+
+    threading.Thread(target=look, daemon=True).start()
+    done = subprocess.run([program, "up"], check=True, capture_output=True, text=True)
+    whole = time.monotonic() - began
+    steps = [line for line in done.stdout.splitlines() if line.startswith("[")]
+    result = {"first_live_rows_s": round(seen[0], 1), "everything_runs_s": round(whole, 1), "steps": steps}
+    say(f"{result['first_live_rows_s']} s to the first live rows, {result['everything_runs_s']} s in all")
+    say(f"wrote {write('stack-start', result)}")
+
+
+class Watch:
+    """What PostgreSQL shows, looked at again and again."""
+
+    def __init__(self, settings: Settings, since: datetime) -> None:
+        self.settings, self.since = settings, since
+        self.snapshots: dict[datetime, datetime] = {}
+        self.bars: list[tuple[datetime, int]] = []
+        self.peak_mib = 0.0
+        self.at_peak: dict[str, float] = {}
+
+    def look(self, connection: Any) -> None:
+        """One look at movers and bars."""
+        (newest,) = connection.execute("select max(snapshot_ts) from live.top_movers").fetchone()
+        now = datetime.now(UTC)
+        if newest is not None and newest >= self.since:
+            self.snapshots.setdefault(newest, now)
+        (trades,) = connection.execute(
+            "select coalesce(sum(trade_count), 0) from gold.bars where interval = '1m' and open_ts >= %s", (self.since,)
+        ).fetchone()
+        if not self.bars or self.bars[-1][1] != trades:
+            self.bars.append((datetime.now(UTC), int(trades)))
+
+    def weigh(self) -> None:
+        """The memory of all processes now."""
+        by_service = {name: memory_mib(tree) for name, tree in service_trees(self.settings).items()}
+        total = sum(by_service.values())
+        if total > self.peak_mib:
+            self.peak_mib, self.at_peak = total, {name: round(mib) for name, mib in by_service.items()}
+
+    def run(self, minutes: float) -> None:
+        """Look for so many minutes."""
+        ends, weigh_at = time.monotonic() + minutes * 60, 0.0
+        with connect(self.settings, "marketflow_reader", autocommit=True) as connection:
+            while time.monotonic() < ends:
+                self.look(connection)
+                if time.monotonic() >= weigh_at:
+                    self.weigh()
+                    weigh_at = time.monotonic() + MEMORY_EVERY_S
+                time.sleep(CLOCK_TICK_S)
+
+
+def movers_latency(settings: Settings, watch: Watch) -> dict[str, Any]:
+    """From a poll's first request to its ranking in PostgreSQL."""
+    with connect(settings, "marketflow_reader") as connection:
+        polls = [
+            row[0]
+            for row in connection.execute(
+                "select distinct poll_started_at from live.asset_observation where poll_started_at >= %s",
+                (watch.since,),
+            )
+        ]
+    seconds = [(seen - poll).total_seconds() for poll, seen in watch.snapshots.items() if poll in set(polls)]
+    return {"polls": len(polls), "ranked": quantiles(seconds)}
+
+
+def received(settings: Settings, topic: str, since: datetime) -> dict[tuple[int, int], datetime]:
+    """(partition, offset) to received_at of what Kafka has since then."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": settings.bootstrap_servers,
+            "group.id": f"figures-{os.getpid()}",
+            "enable.auto.commit": False,
+        }
+    )
+    found: dict[tuple[int, int], datetime] = {}
+    try:
+        partitions = consumer.list_topics(topic, 10).topics[topic].partitions
+        asked = [TopicPartition(topic, number, int(since.timestamp() * 1000)) for number in partitions]
+        starts = [one for one in consumer.offsets_for_times(asked, 10) if one.offset >= 0]
+        for one in starts:
+            _, end = consumer.get_watermark_offsets(one, 10)
+            consumer.assign([one])
+            while one.offset < end:
+                message = consumer.poll(10)
+                if message is None:
+                    break
+                headers = dict(message.headers() or [])
+                at = int(headers["received_at"]) / 1e6
+                found[one.partition, message.offset()] = datetime.fromtimestamp(at, UTC)
+                if message.offset() >= end - 1:
+                    break
+    finally:
+        consumer.close()
+    return found
+
+
+def bronze_latency(settings: Settings, topic: str, query: str, since: datetime) -> dict[str, Any]:
+    """From receipt of a message to the end of the streaming batch that committed it."""
+    with connect(settings, "marketflow_reader") as connection:
+        rows = connection.execute(
+            "select at + duration_ms * interval '1 millisecond', end_offsets from ops.stream_progress "
+            "where query = %s and event = 'progress' and input_rows > 0 and at >= %s order by at",
+            (query, since),
+        ).fetchall()
+    ends: defaultdict[int, list[tuple[int, datetime]]] = defaultdict(list)
+    for committed, offsets in rows:
+        for partitions in json.loads(offsets).values():
+            for partition, end in partitions.items():
+                ends[int(partition)].append((end, committed))
+    seconds = []
+    for (partition, offset), at in received(settings, topic, since).items():
+        batches = ends[partition]
+        found = bisect_right([end for end, _ in batches], offset)
+        if found < len(batches) and at >= since:
+            seconds.append((batches[found][1] - at).total_seconds())
+    return quantiles(seconds)
+
+
+def bars_latency(settings: Settings, watch: Watch) -> dict[str, Any]:
+    """From receipt of a trade to the moment when the bars in PostgreSQL count it."""
+    with readers.duckdb(settings) as lake:
+        rows = lake.execute(
+            "select received_at from silver.trades where event_ts >= ? order by received_at", [watch.since]
+        ).fetchall()
+    times = [row[0] for row in rows]
+    seconds, counted = [], watch.bars[0][1]
+    for seen, trades in watch.bars[1:]:
+        seconds += [(seen - at).total_seconds() for at in times[counted:trades]]
+        counted = max(counted, trades)
+    return {**quantiles(seconds), "publications": len(watch.bars) - 1}
+
+
+def watch(settings: Settings, minutes: float) -> None:
+    """Latencies and memory."""
+    since = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+    say(f"watching for {minutes:g} minutes")
+    seen = Watch(settings, since)
+    seen.run(minutes)
+    result = {
+        "minutes": minutes,
+        "poll_to_movers": movers_latency(settings, seen),
+        "trade_to_bronze": bronze_latency(
+            settings, TRADES.full_name(settings.topic_prefix), f"bronze_{TRADES.bronze}", since
+        ),
+        "quote_to_bronze": bronze_latency(
+            settings, TICKER.full_name(settings.topic_prefix), f"bronze_{TICKER.bronze}", since
+        ),
+        "trade_to_bar": bars_latency(settings, seen),
+        "peak_memory_mib": round(seen.peak_mib),
+        "memory_mib_at_peak": dict(sorted(seen.at_peak.items(), key=lambda pair: -pair[1])),
+    }
+    print(json.dumps(result, indent=1))
+    say(f"wrote {write('stack-latency', result)}")
+
+
+def idle(settings: Settings, minutes: float) -> None:
+    """Processor time with the exchange stopped."""
+    supervisor = backend(settings)
+    with connect(settings) as connection:
+        desired.set_desired(connection, "simulator", "stopped", "benchmark")
+    supervisor.stop("simulator")
+    try:
+        time.sleep(60)  # what was under way comes to its end
+        say(f"the exchange is stopped; measuring for {minutes:g} minutes")
+        before = {name: cpu_seconds(tree) for name, tree in service_trees(settings).items()}
+        began, load = time.monotonic(), psutil.cpu_times()
+        time.sleep(minutes * 60)
+        seconds = time.monotonic() - began
+        after = {name: cpu_seconds(tree) for name, tree in service_trees(settings).items()}
+        busy = sum(psutil.cpu_times()[:3]) - sum(load[:3])
+    finally:
+        with connect(settings) as connection:
+            desired.set_desired(connection, "simulator", "running", desired.CONFIGURATION)
+        supervisor.start("simulator")
+    share = {name: round(100 * (after[name] - before.get(name, 0.0)) / seconds, 1) for name in after}
+    result = {
+        "minutes": minutes,
+        "percent_of_one_core": round(sum(share.values()), 1),
+        "by_service": dict(sorted(share.items(), key=lambda pair: -pair[1])),
+        "whole_machine_percent_of_one_core": round(100 * busy / seconds, 1),
+    }
+    print(json.dumps(result, indent=1))
+    say(f"wrote {write('stack-idle', result)}")
+
+
+def main() -> None:
+    """Choose what to measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", default=["start", "watch", "idle"], help="default: all three, in this order")
+    parser.add_argument("--minutes", type=float, default=15.0, help="how long watch looks (default 15)")
+    parser.add_argument("--idle-minutes", type=float, default=10.0, help="how long idle measures (default 10)")
+    asked = parser.parse_args()
+    settings = configuration.load()
+    steps: dict[str, Callable[[], None]] = {
+        "start": lambda: start(settings),
+        "watch": lambda: watch(settings, asked.minutes),
+        "idle": lambda: idle(settings, asked.idle_minutes),
+    }
+    for what in asked.what:
+        if what not in steps:
+            parser.error(f"{what} is none of {', '.join(steps)}")
+        steps[what]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The parser's output on its way through Spark: one row a block of items, which is what a batch of silver keeps.
+
+A batch is read three times: for its tallies, for what it repeats, and for the write. Kept row by row, Spark would turn
+a million items into its own columns first and back again each time; kept as blocks (Arrow's stream format, lz4), they
+stay as the parser made them, and a reader opens the blocks and columns that it needs. Tallies stay rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as f
+
+from marketflow.contracts.columns import Column, Type
+from marketflow.errors import LakeStateError
+from marketflow.features.frames import ARROW_TYPES
+from marketflow.lake import conversion, silver_parse
+from marketflow.lake.silver_sources import Source
+
+BLOCK = (
+    Column("rows", Type.LONG, "rows of the block", nullable=True),
+    Column("block", Type.BINARY, "the rows, in Arrow's stream format", nullable=True),
+)
+_LINES = (conversion.KIND, *BLOCK, *conversion.TALLY)
+Span = tuple[int, int]
+Choice = Callable[[pa.RecordBatch], pa.RecordBatch]
+_WRITING = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+def packed_columns(source: Source) -> tuple[Column, ...]:
+    """Columns of a packed frame; a tally of offsets names its topic and partition."""
+    return (*_LINES, source.table.column("topic"), source.table.column("partition"))
+
+
+def parse_packed(bronze: DataFrame, source: Source) -> DataFrame:
+    """The bronze rows parsed: a row a block, and a row a tally."""
+    ddl = ", ".join(f"`{column.name}` {column.type.spark}" for column in packed_columns(source))
+    return bronze.select(*silver_parse.BRONZE_COLUMNS).mapInArrow(packer(source), ddl)
+
+
+def packer(source: Source) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The function that Spark runs in its workers: the parser, and its batches as blocks."""
+    parse = silver_parse.parser(source)
+    schema = pa.schema([(column.name, ARROW_TYPES[column.type]) for column in packed_columns(source)])
+
+    def pack(messages: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in parse(messages):
+            if batch.column("kind")[0].as_py() in silver_parse.TALLIES:
+                columns = {name: batch.column(name) for name in schema.names if name in batch.schema.names}
+                yield conversion.batch(schema, batch.num_rows, columns)
+            else:
+                yield conversion.batch(schema, 1, _block(source, batch))
+
+    return pack
+
+
+def _block(source: Source, batch: pa.RecordBatch) -> dict[str, list[object]]:
+    kind = batch.column("kind")[0].as_py()
+    kept = batch.select(_stored_names(source, kind))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, kept.schema, options=_WRITING) as stream:
+        stream.write_batch(kept)
+    return {"kind": [kind], "rows": [batch.num_rows], "block": [sink.getvalue().to_pybytes()]}
+
+
+def _stored_names(source: Source, kind: str) -> list[str]:
+    """Columns that a block of this kind holds; the others are null in every row of it."""
+    if kind == silver_parse.REJECTED:
+        return [column.name for column in conversion.rejected_columns(source)]
+    return ["kind", *source.table.column_names, "ingested_at"]
+
+
+def items(packed: DataFrame, source: Source, *kinds: str, spans: Sequence[Span] | None = None) -> DataFrame:
+    """The items of these kinds (item, suspect), with `kind` and `ingested_at` beside the table's columns.
+
+    With `spans` only those whose id lies in one of them, whatever their group.
+    """
+    columns = (conversion.KIND, *source.table.columns, conversion.INGESTED_AT)
+    chosen = partial(within_spans, source, spans) if spans is not None else None
+    return _unpack(packed.where(f.col("kind").isin(*kinds)), columns, chosen)
+
+
+def rejected(packed: DataFrame, source: Source) -> DataFrame:
+    """The rejected items, with `ingested_at`."""
+    return _unpack(packed.where(f.col("kind") == silver_parse.REJECTED), conversion.rejected_columns(source))
+
+
+def within_spans(source: Source, spans: Sequence[Span], batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows whose id lies in one of the spans (low, high; both included; they may overlap)."""
+    lows, highs = (np.array(edge, np.int64) for edge in zip(*sorted(spans), strict=True))
+    highs = np.maximum.accumulate(highs)
+    ids = silver_parse.record_ids(source, batch)
+    # the last span that begins at or below an id, and the highest end of all that begin there or before
+    before = np.searchsorted(lows, ids, "right") - 1
+    return batch.filter(pa.array((before >= 0) & (ids <= highs[before])))
+
+
+def _unpack(blocks: DataFrame, columns: Sequence[Column], chosen: Choice | None = None) -> DataFrame:
+    ddl = ", ".join(f"`{column.name}` {column.type.spark}" for column in columns)
+    names = [column.name for column in columns]
+    return blocks.select("rows", "block").mapInArrow(opener(names, chosen), ddl)
+
+
+def opener(
+    names: Sequence[str], chosen: Choice | None = None
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The function that Spark runs in its workers: blocks to the columns of these names, of the rows chosen."""
+    wanted = list(names)
+
+    def open_blocks(lines: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for some in lines:
+            for promised, block in zip(some.column("rows").to_pylist(), some.column("block"), strict=True):
+                with pa.ipc.open_stream(block.as_buffer()) as stream:
+                    batch = stream.read_next_batch()
+                if batch.num_rows != promised:
+                    raise LakeStateError(f"a block of {promised} items holds {batch.num_rows}; nothing was committed")
+                yield (chosen(batch) if chosen else batch).select(wanted)
+
+    return open_blocks
