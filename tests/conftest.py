@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-# a test's Spark lives for minutes and runs each plan once: its optimizing compiler would take a whole core for nothing
-os.environ.setdefault("MARKETFLOW_SPARK_DRIVER_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+# A test's Spark lives for minutes and runs each plan once: compilers, Java's optimizing one and Spark's own, would take
+# a whole core for nothing. The end-to-end tests and the kills run it as it is shipped.
+os.environ["MARKETFLOW_SPARK_DRIVER_JAVA_OPTIONS"] = (
+    "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dspark.sql.codegen.wholeStage=false "
+    "-Dspark.sql.codegen.factoryMode=NO_CODEGEN -Dspark.sql.adaptive.enabled=false"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _spark_as_shipped(request: pytest.FixtureRequest) -> Iterator[None]:
+    if {"e2e", "faults"}.isdisjoint(request.path.parts):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MARKETFLOW_SPARK_DRIVER_JAVA_OPTIONS")
+        yield
+
 
 LEVELS = ("unit", "spark", "dags", "integration", "e2e", "faults")
 TESTS_FOLDER = Path(__file__).parent

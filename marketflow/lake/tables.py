@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyspark.sql import SparkSession
 
 from marketflow.contracts.columns import Column, Table, Type
@@ -70,15 +72,17 @@ def _evolve_column(spark: SparkSession, name: str, column: Column, stored: str |
     )
 
 
-def apply_contracts(spark: SparkSession, settings: Settings) -> dict[str, list[str]]:
-    """Create or evolve every lake table of the dataset. Returns table → changes for those that changed.
+def apply_contracts(
+    spark: SparkSession, settings: Settings, tables: Sequence[Table] = LAKE_TABLES
+) -> dict[str, list[str]]:
+    """Create or evolve the lake tables of the dataset, all by default. Returns table → changes for those that changed.
 
     Raises:
         ContractError: a stored table differs in a way that is not an allowed evolution.
     """
-    for layer in dict.fromkeys(table.layer for table in LAKE_TABLES):
+    for layer in dict.fromkeys(table.layer for table in tables):
         spark.sql(f"create namespace if not exists {CATALOG}.{settings.namespace(layer)}")
-    done = {table.qualified: _evolve(spark, settings, table) for table in LAKE_TABLES}
+    done = {table.qualified: _evolve(spark, settings, table) for table in tables}
     return {name: changes for name, changes in done.items() if changes}
 
 

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import fresh_tables
 from pyspark.sql import SparkSession
 
 from marketflow.contracts import gold, silver
 from marketflow.contracts.columns import Table
 from marketflow.lake.session import table_name
-from marketflow.lake.tables import apply_contracts
 from marketflow.settings import Settings
 from marketflow.warehouse import freshness
 from marketflow.warehouse.connection import connect
@@ -24,9 +24,7 @@ TABLES = (silver.TRADES, silver.ASSET_PRICES, *gold.GOLD_TABLES)
 
 def fresh(spark: SparkSession, settings: Settings) -> None:
     """Empty tables without history, in the lake and in Postgres."""
-    for table in TABLES:
-        spark.sql(f"drop table if exists {table_name(settings, table)} purge")
-    apply_contracts(spark, settings)
+    fresh_tables.empty(spark, settings, TABLES)
     with connect(settings) as connection:
         for table in gold.GOLD_TABLES:
             connection.execute(f"delete from gold.{table.name}")

@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import fresh_tables
 from pyspark.sql import SparkSession
 
 from marketflow.contracts import bronze, silver
 from marketflow.lake import readers
 from marketflow.lake.session import table_name
-from marketflow.lake.tables import apply_contracts
 from marketflow.settings import Settings
 from marketflow.warehouse import freshness
 from marketflow.warehouse.connection import connect
@@ -164,9 +164,7 @@ class Bronze:
 
 def fresh(spark: SparkSession, settings: Settings) -> None:
     """Empty tables without history, in the lake and in Postgres."""
-    for table in (TRADES, TICKER, PRICES, *silver.SILVER_TABLES):
-        spark.sql(f"drop table if exists {table_name(settings, table)} purge")
-    apply_contracts(spark, settings)
+    fresh_tables.empty(spark, settings, (TRADES, TICKER, PRICES, *silver.SILVER_TABLES))
     with connect(settings) as connection:
         connection.execute("delete from ops.silver_accounting")
         connection.execute("delete from ops.layer_mark")

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import fresh_tables
 import pytest
 import silver_lake as lake_of
 from pyspark.sql import SparkSession
@@ -28,9 +29,7 @@ DAY = timedelta(days=1)
 @pytest.fixture
 def bronze(embedded: Settings, lake: SparkSession) -> Bronze:
     lake_of.fresh(lake, embedded)
-    for table in gold.GOLD_TABLES:
-        lake.sql(f"drop table if exists {table_name(embedded, table)} purge")
-    lake_of.apply_contracts(lake, embedded)
+    fresh_tables.empty(lake, embedded, gold.GOLD_TABLES)
     return Bronze(lake, embedded)
 
 

@@ -84,6 +84,6 @@ def test_duckdb_reaches_the_lake_and_nothing_else(written: Settings, tmp_path: P
 
 
 def test_a_table_that_is_not_there_is_named(written: Settings) -> None:
-    other = written.model_copy(update={"dataset": "live"})
-    with pytest.raises(LakeStateError, match=r"gold\.bars of dataset live is not in the catalog"):
+    other = written.model_copy(update={"dataset": "of_nobody"})
+    with pytest.raises(LakeStateError, match=r"gold\.bars of dataset of_nobody is not in the catalog"):
         readers.metadata_location(other, "gold.bars")

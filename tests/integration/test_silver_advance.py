@@ -17,6 +17,7 @@ from marketflow.contracts.silver import REJECTED
 from marketflow.errors import BusyError, LakeStateError
 from marketflow.lake import silver, silver_commit, silver_snapshots, watermark
 from marketflow.lake.session import table_name
+from marketflow.lake.tables import apply_contracts
 from marketflow.settings import Settings
 from marketflow.warehouse.connection import connect
 from marketflow.warehouse.locks import table_lock
@@ -282,7 +283,7 @@ def test_rows_without_a_watermark_are_refused_and_never_start_at_zero(bronze: Br
     name = table_name(bronze.settings, contracts.TRADES)
     rows = bronze.spark.table(name).collect()
     bronze.spark.sql(f"drop table {name} purge")
-    lake_of.apply_contracts(bronze.spark, bronze.settings)
+    apply_contracts(bronze.spark, bronze.settings)
     bronze.spark.createDataFrame(rows, contracts.TRADES.spark_schema).writeTo(name).append()
     with pytest.raises(LakeStateError, match=r"silver.trades holds 1 rows and no snapshot carries a watermark"):
         advance(bronze)

@@ -17,6 +17,7 @@ from marketflow.contracts import silver as contracts
 from marketflow.errors import ConfigurationError, LakeStateError
 from marketflow.lake import silver, silver_snapshots
 from marketflow.lake.session import table_name
+from marketflow.lake.tables import apply_contracts
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.settings import Settings
 
@@ -66,7 +67,7 @@ def newest(bronze: Bronze) -> Any:
 def recreate(bronze: Bronze, *tables: Any) -> None:
     for table in tables:
         bronze.spark.sql(f"drop table {table_name(bronze.settings, table)} purge")
-    lake_of.apply_contracts(bronze.spark, bronze.settings)
+    apply_contracts(bronze.spark, bronze.settings)
 
 
 def test_an_hour_that_reconciles_is_not_parsed_again(three_hours: Bronze) -> None:
