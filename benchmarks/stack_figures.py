@@ -32,6 +32,7 @@ from confluent_kafka import Consumer, TopicPartition
 from benchmarks.results_file import write
 from marketflow import settings as configuration
 from marketflow.contracts.topics import TICKER, TRADES
+from marketflow.errors import MarketflowError
 from marketflow.lake import readers
 from marketflow.services import desired
 from marketflow.settings import Settings
@@ -132,6 +133,7 @@ class Watch:
         self.settings, self.since = settings, since
         self.snapshots: dict[datetime, datetime] = {}
         self.bars: list[tuple[datetime, int]] = []
+        self.ended = since
         self.peak_mib = 0.0
         self.at_peak: dict[str, float] = {}
 
@@ -164,6 +166,7 @@ class Watch:
                     self.weigh()
                     weigh_at = time.monotonic() + MEMORY_EVERY_S
                 time.sleep(CLOCK_TICK_S)
+        self.ended = datetime.now(UTC)
 
 
 def movers_latency(settings: Settings, watch: Watch) -> dict[str, Any]:
@@ -198,9 +201,9 @@ def received(settings: Settings, topic: str, since: datetime) -> dict[tuple[int,
             _, end = consumer.get_watermark_offsets(one, 10)
             consumer.assign([one])
             while one.offset < end:
-                message = consumer.poll(10)
-                if message is None:
-                    break
+                message = consumer.poll(30)
+                if message is None or message.error():
+                    raise MarketflowError(f"{topic}: Kafka gave no message before offset {end}: {message}")
                 headers = dict(message.headers() or [])
                 at = int(headers["received_at"]) / 1e6
                 found[one.partition, message.offset()] = datetime.fromtimestamp(at, UTC)
@@ -217,7 +220,7 @@ def bronze_latency(settings: Settings, topic: str, query: str, since: datetime) 
         rows = connection.execute(
             "select at + duration_ms * interval '1 millisecond', end_offsets from ops.stream_progress "
             "where query = %s and event = 'progress' and input_rows > 0 and at >= %s order by at",
-            (query, since),
+            (query, since - timedelta(minutes=10)),
         ).fetchall()
     ends: defaultdict[int, list[tuple[int, datetime]]] = defaultdict(list)
     for committed, offsets in rows:
@@ -244,7 +247,10 @@ def bars_latency(settings: Settings, watch: Watch) -> dict[str, Any]:
     for seen, trades in watch.bars[1:]:
         seconds += [(seen - at).total_seconds() for at in times[counted:trades]]
         counted = max(counted, trades)
-    return {**quantiles(seconds), "publications": len(watch.bars) - 1}
+    # received, and in no bar when the watch ended: how late they are is not known, only that it is this or more
+    waiting = [(watch.ended - at).total_seconds() for at in times[counted:] if at < watch.ended]
+    late = {"not_shown_yet": len(waiting), "oldest_not_shown_s": round(max(waiting, default=0.0), 2)}
+    return {**quantiles(seconds), "publications": len(watch.bars) - 1, **late}
 
 
 def watch(settings: Settings, minutes: float) -> None:
@@ -273,10 +279,15 @@ def watch(settings: Settings, minutes: float) -> None:
 def idle(settings: Settings, minutes: float) -> None:
     """Processor time with the exchange stopped."""
     supervisor = backend(settings)
+    if "simulator" not in supervisor.definitions:
+        raise MarketflowError(f"dataset {settings.dataset} has no simulated exchange to stop")
     with connect(settings) as connection:
+        before_us = desired.read_desired(connection).get("simulator")
+        if before_us is not None and before_us.desired == "stopped":
+            raise MarketflowError(f"{before_us.set_by} has stopped the simulator; start it again first")
         desired.set_desired(connection, "simulator", "stopped", "benchmark")
-    supervisor.stop("simulator")
     try:
+        supervisor.stop("simulator")
         time.sleep(60)  # what was under way comes to its end
         say(f"the exchange is stopped; measuring for {minutes:g} minutes")
         before = {name: cpu_seconds(tree) for name, tree in service_trees(settings).items()}

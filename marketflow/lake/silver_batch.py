@@ -13,6 +13,7 @@ from pyspark.sql import functions as f
 
 from marketflow.contracts.reasons import Reason
 from marketflow.contracts.silver import REJECTED
+from marketflow.errors import LakeStateError
 from marketflow.lake import silver_dedupe, silver_pack, silver_parse
 from marketflow.lake.accounting import Accounting
 from marketflow.lake.session import table_name
@@ -95,6 +96,9 @@ def worked_out(
             counted = _verdicts_by_hour(source, judged)
             for row in counted:
                 verdicts[row.verdict] += row["rows"]
+            set_apart = sum(row["rows"] for row in counted if row.kind == silver_parse.SUSPECT)
+            if set_apart != tallies.suspects:
+                raise LakeStateError(f"{set_apart} of {tallies.suspects} suspects were judged; nothing was committed")
             corrected = after_verdicts(hours, counted)
             hours = hours_of(source, accepted) if corrected is None else corrected
         inserted = sum(hour.rows for hour in hours)
@@ -135,7 +139,8 @@ def after_verdicts(hours: list[HourRows], judged: list[Row]) -> list[HourRows] |
     None where one that is not new has its hour's newest event: the rows themselves must be asked then.
     """
     found = {(hour.product, hour.hour_us): hour for hour in hours}
-    for row in judged:
+    # what leaves an hour before what joins it
+    for row in sorted(judged, key=lambda row: row.kind == silver_parse.SUSPECT):
         where = (row.product, row.hour_us)
         if row.kind == silver_parse.ITEM and row.verdict != NEW:
             left = replace(found[where], rows=found[where].rows - row["rows"])
@@ -144,9 +149,8 @@ def after_verdicts(hours: list[HourRows], judged: list[Row]) -> list[HourRows] |
             found[where] = left
         elif row.kind == silver_parse.SUSPECT and row.verdict == NEW:
             before = found.get(where, HourRows(*where, 0, row.newest_us))
-            found[where] = replace(
-                before, rows=before.rows + row["rows"], newest_us=max(before.newest_us, row.newest_us)
-            )
+            newest = max(before.newest_us, row.newest_us) if before.rows else row.newest_us
+            found[where] = replace(before, rows=before.rows + row["rows"], newest_us=newest)
     return [hour for hour in found.values() if hour.rows]
 
 
@@ -155,17 +159,18 @@ _JUDGED = ("verdict", "conflict")
 
 def collect_tallies(parsed: DataFrame) -> Tallies:
     """The tallies of all tasks; the first read of the parsed frame."""
-    rows = (
-        parsed.where(f.col("kind").isin(*silver_parse.TALLIES))
-        .select("kind", "topic", "partition", "tally_name", "tally_count", "tally_first", "tally_last")
-        .collect()
-    )
+    rows = parsed.select(
+        "kind", "rows", "topic", "partition", "tally_name", "tally_count", "tally_first", "tally_last"
+    ).collect()
     counted: Counter[str] = Counter()
+    blocks: Counter[str] = Counter()
     messages: Counter[str] = Counter()
     hours: dict[tuple[str, int], HourRows] = {}
     runs, ids = [], []
     for row in rows:
-        if row.kind == silver_parse.MESSAGE_TALLY:
+        if row.kind not in silver_parse.TALLIES:
+            blocks[row.kind] += row["rows"]
+        elif row.kind == silver_parse.MESSAGE_TALLY:
             messages[row.tally_name] += row.tally_count
         elif row.kind == silver_parse.OFFSET_TALLY:
             runs.append((row.topic, row.partition, row.tally_first, row.tally_last))
@@ -178,6 +183,7 @@ def collect_tallies(parsed: DataFrame) -> Tallies:
             hours[where] = replace(before, rows=before.rows + row.tally_count, newest_us=newest)
         else:
             counted[row.kind] += row.tally_count
+    _check_blocks(blocks, counted, sum(hour.rows for hour in hours.values()))
     return Tallies(
         messages,
         counted[silver_parse.ITEM_TALLY],
@@ -187,6 +193,17 @@ def collect_tallies(parsed: DataFrame) -> Tallies:
         counted[silver_parse.REJECTED_TALLY],
         list(hours.values()),
     )
+
+
+def _check_blocks(blocks: Counter[str], counted: Counter[str], items: int) -> None:
+    """Hold the rows that the blocks say they have against what was counted where they were parsed."""
+    expected = {
+        silver_parse.ITEM: items,
+        silver_parse.SUSPECT: counted[silver_parse.SUSPECT_TALLY],
+        silver_parse.REJECTED: counted[silver_parse.REJECTED_TALLY],
+    }
+    if any(blocks[kind] != rows for kind, rows in expected.items()):
+        raise LakeStateError(f"the parser counted {expected}, its blocks hold {dict(blocks)}; nothing was committed")
 
 
 def hours_of(source: Source, accepted: DataFrame) -> list[HourRows]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
@@ -92,11 +93,13 @@ def append_accepted(
     table = silver_snapshots.java_table(spark, name)
     added, wanted = silver_snapshots.added_records(table), batch.accounting.inserted
     snapshot = next(silver_snapshots.walk(table))
-    if added != wanted or snapshot.properties.get(watermark.ACCOUNTING) != batch.accounting.to_json():
+    if snapshot.properties.get(watermark.ACCOUNTING) != batch.accounting.to_json():
         raise LakeStateError(
-            f"{name}: snapshot {snapshot.snapshot_id} added {added} rows where {wanted} were accepted: "
-            "another writer ignored the table's lock, or the write was not this batch's"
+            f"{name}: the newest snapshot, {snapshot.snapshot_id}, is not this batch's: another writer ignored the "
+            "table's lock"
         )
+    if added != wanted:
+        raise LakeStateError(f"{name}: {added} rows were written where {wanted} were accepted; {_undone(table)}")
     return SilverCommit(
         source.table.qualified,
         snapshot.snapshot_id,
@@ -106,6 +109,15 @@ def append_accepted(
         batch.touched,
         batch.newest_event_at,
     )
+
+
+def _undone(table: Any) -> str:
+    """Take the newest snapshot back, with the watermark in it; the table's lock is held."""
+    snapshot = table.currentSnapshot()
+    if snapshot.parentId() is None:
+        return "there is no snapshot to go back to: drop the table, and the next advance fills it from bronze"
+    table.manageSnapshots().rollbackTo(snapshot.parentId()).commit()
+    return f"snapshot {snapshot.snapshotId()} was taken back"
 
 
 def copy_accounting(spark: SparkSession, settings: Settings, source: Source) -> int:

@@ -28,6 +28,8 @@ BLOCK = (
 _LINES = (conversion.KIND, *BLOCK, *conversion.TALLY)
 Span = tuple[int, int]
 Choice = Callable[[pa.RecordBatch], pa.RecordBatch]
+# of a block before compression: a rejected page comes once for each of its items, and a block is one value to Spark
+_MOST_BYTES = 8_000_000
 _WRITING = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -53,7 +55,9 @@ def packer(source: Source) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.R
                 columns = {name: batch.column(name) for name in schema.names if name in batch.schema.names}
                 yield conversion.batch(schema, batch.num_rows, columns)
             else:
-                yield conversion.batch(schema, 1, _block(source, batch))
+                rows = max(1, batch.num_rows * _MOST_BYTES // max(batch.nbytes, 1))
+                for first in range(0, batch.num_rows, rows):
+                    yield conversion.batch(schema, 1, _block(source, batch.slice(first, rows)))
 
     return pack
 
@@ -81,12 +85,14 @@ def items(packed: DataFrame, source: Source, *kinds: str, spans: Sequence[Span] 
     """
     columns = (conversion.KIND, *source.table.columns, conversion.INGESTED_AT)
     chosen = partial(within_spans, source, spans) if spans is not None else None
-    return _unpack(packed.where(f.col("kind").isin(*kinds)), columns, chosen)
+    return _unpack(packed.where(f.col("kind").isin(*kinds)), _stored_names(source, silver_parse.ITEM), columns, chosen)
 
 
-def rejected(packed: DataFrame, source: Source) -> DataFrame:
-    """The rejected items, with `ingested_at`."""
-    return _unpack(packed.where(f.col("kind") == silver_parse.REJECTED), conversion.rejected_columns(source))
+def rejected(packed: DataFrame, source: Source, *names: str) -> DataFrame:
+    """The rejected items, with `ingested_at`; of these columns, where some are named."""
+    columns = [column for column in conversion.rejected_columns(source) if not names or column.name in names]
+    stored = _stored_names(source, silver_parse.REJECTED)
+    return _unpack(packed.where(f.col("kind") == silver_parse.REJECTED), stored, columns)
 
 
 def within_spans(source: Source, spans: Sequence[Span], batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -99,22 +105,28 @@ def within_spans(source: Source, spans: Sequence[Span], batch: pa.RecordBatch) -
     return batch.filter(pa.array((before >= 0) & (ids <= highs[before])))
 
 
-def _unpack(blocks: DataFrame, columns: Sequence[Column], chosen: Choice | None = None) -> DataFrame:
+def _unpack(
+    blocks: DataFrame, stored: Sequence[str], columns: Sequence[Column], chosen: Choice | None = None
+) -> DataFrame:
     ddl = ", ".join(f"`{column.name}` {column.type.spark}" for column in columns)
-    names = [column.name for column in columns]
-    return blocks.select("rows", "block").mapInArrow(opener(names, chosen), ddl)
+    return blocks.select("rows", "block").mapInArrow(opener(stored, [column.name for column in columns], chosen), ddl)
 
 
 def opener(
-    names: Sequence[str], chosen: Choice | None = None
+    stored: Sequence[str], names: Sequence[str], chosen: Choice | None = None
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """The function that Spark runs in its workers: blocks to the columns of these names, of the rows chosen."""
+    """The function that Spark runs in its workers: blocks to the columns of these names, of the rows chosen.
+
+    `stored` are the columns of the blocks; those that are not asked for are not decompressed.
+    """
     wanted = list(names)
+    fields = [stored.index(name) for name in wanted]
 
     def open_blocks(lines: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for some in lines:
             for promised, block in zip(some.column("rows").to_pylist(), some.column("block"), strict=True):
-                with pa.ipc.open_stream(block.as_buffer()) as stream:
+                reading = pa.ipc.IpcReadOptions(included_fields=fields)
+                with pa.ipc.open_stream(block.as_buffer(), options=reading) as stream:
                     batch = stream.read_next_batch()
                 if batch.num_rows != promised:
                     raise LakeStateError(f"a block of {promised} items holds {batch.num_rows}; nothing was committed")

@@ -125,7 +125,7 @@ def _redrive_page(spark: SparkSession, settings: Settings, source: Source, page:
         places = {lineage[:3] for lineage in kept}
         _check_all_read(parsed, places, table_name(settings, source.bronze))
         verdicts = Verdicts(
-            refused=set(_lineages(silver_pack.rejected(parsed, source))),
+            refused=set(_lineages(silver_pack.rejected(parsed, source, *LINEAGE))),
             judged={(r.topic, r.partition, r.offset, r.item_index): r.verdict for r in judged.collect()},
         )
         gone = [lineage for lineage in kept if not verdicts.stays(lineage)]

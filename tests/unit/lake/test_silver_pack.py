@@ -50,7 +50,11 @@ def opened(kind: str, names: list[str]) -> list[dict[str, Any]]:
         batch for batch in silver_pack.packer(TRADES)(iter([MESSAGES])) if batch.column("kind")[0].as_py() == kind
     ]
     blocks = pa.Table.from_batches(packed).select(["rows", "block"]).combine_chunks().to_batches()
-    return [row for batch in silver_pack.opener(names)(iter(blocks)) for row in batch.to_pylist()]
+    return [
+        row
+        for batch in silver_pack.opener(silver_pack._stored_names(TRADES, kind), names)(iter(blocks))
+        for row in batch.to_pylist()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +96,20 @@ def test_a_block_that_lost_a_row_is_refused() -> None:
     ).to_batches()[0]
     doubled = blocks.set_column(blocks.schema.names.index("rows"), "rows", pa.array([3], pa.int64()))
     with pytest.raises(LakeStateError, match="a block of 3 items holds 2"):
-        list(silver_pack.opener(["trade_id"])(iter([doubled])))
+        list(silver_pack.opener(silver_pack._stored_names(TRADES, "item"), ["trade_id"])(iter([doubled])))
+
+
+def test_a_rejected_page_is_cut_into_blocks_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silver_pack, "_MOST_BYTES", 1_000)
+    refused = batch_of([match(number, side="?" * 300) for number in range(1, 20)])
+    blocks = [
+        batch.to_pylist()[0]
+        for batch in silver_pack.packer(TRADES)(iter([refused]))
+        if batch.column("kind")[0].as_py() == silver_parse.REJECTED
+    ]
+    assert len(blocks) > 3
+    assert sum(block["rows"] for block in blocks) == 19
+    assert max(len(block["block"]) for block in blocks) < 6_000
 
 
 def test_tallies_count_the_items_of_each_hour_but_no_suspect() -> None:
@@ -121,6 +138,13 @@ def test_items_that_are_not_new_leave_their_hour_and_new_suspects_join_it() -> N
         judged("suspect", "conflict", 4, HOUR_US + 900),
     ]
     assert after_verdicts(before, verdicts) == [HourRows("BTC-USD", HOUR_US, 9, HOUR_US + 600)]
+
+
+def test_an_hour_whose_items_all_left_has_the_newest_event_of_what_joined() -> None:
+    before = [HourRows("BTC-USD", HOUR_US, 10, HOUR_US + 500)]
+    joined, left = judged("suspect", "new", 1, HOUR_US + 400), judged("item", "conflict", 10, HOUR_US + 500)
+    for verdicts in ([joined, left], [left, joined]):
+        assert after_verdicts(before, verdicts) == [HourRows("BTC-USD", HOUR_US, 1, HOUR_US + 400)]
 
 
 def test_an_hour_of_nothing_new_is_not_touched() -> None:

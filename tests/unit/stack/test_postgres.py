@@ -34,5 +34,21 @@ def test_a_copy_that_somebody_else_made_is_not_run(outside: Path, monkeypatch: p
     postgres.binaries()
     monkeypatch.setattr(postgres.os, "geteuid", lambda: 4711)
 
-    with pytest.raises(SetupError, match="belongs to another user"):
+    with pytest.raises(SetupError, match="is not a folder of this user alone"):
         postgres.binaries()
+
+
+def test_a_link_in_the_place_of_the_copy_is_not_followed(outside: Path) -> None:
+    copy = postgres.binaries().parents[2]
+    elsewhere = copy.rename(outside / "elsewhere")
+    copy.symlink_to(elsewhere)
+
+    with pytest.raises(SetupError, match="is not a folder of this user alone"):
+        postgres.binaries()
+
+
+def test_a_copy_whose_files_were_cleaned_away_is_made_again(outside: Path) -> None:
+    folder = postgres.binaries()
+    (folder / "postgres").unlink()
+
+    assert (postgres.binaries() / "postgres").exists()
