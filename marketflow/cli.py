@@ -62,6 +62,17 @@ def down() -> None:
 
 
 @app.command()
+def bootstrap() -> None:
+    """Make what a dataset needs: roles, databases, tables, topics, bucket. Safe to run again; `up` does it itself."""
+    from marketflow.stack import replay
+
+    configuration = settings.load()
+    replay.wait_for_servers(configuration)
+    replay.prepare_dataset(configuration)
+    typer.echo(f"dataset {configuration.dataset}: database, topics and bucket are there")
+
+
+@app.command()
 def status(as_json: Json = False) -> None:
     """Services, layers, lag, free disk and the hours of outage left. Exit status 1 when something is wrong."""
     from marketflow.stack import status as stack_status

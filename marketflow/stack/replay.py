@@ -65,13 +65,18 @@ def _servers(settings: Settings, say: Say) -> Iterator[None]:
             module.prepare(settings)
         supervisor.launch(INFRASTRUCTURE)
     try:
-        postgres.wait_until_ready(settings)
-        s3.wait_until_ready(settings)
-        kafka.wait_until_ready(settings)
+        wait_for_servers(settings)
         yield
     finally:
         if not was_up:
             supervisor.shutdown()
+
+
+def wait_for_servers(settings: Settings) -> None:
+    """Until PostgreSQL, S3 and Kafka answer; SetupError with the server's own words where one does not."""
+    postgres.wait_until_ready(settings)
+    s3.wait_until_ready(settings)
+    kafka.wait_until_ready(settings)
 
 
 def prepare_dataset(settings: Settings) -> None:
