@@ -23,6 +23,8 @@ ACTIONS = (NO_ACTION, "start", "stop", "restart")
 # A service that fails at once does so within a few seconds; one that waits for another is `starting` for longer.
 START_PATIENCE_S = 20.0
 SETTLED_S = 3.0
+# how long a service that was down must run before it is said to be well
+WELL_AFTER_S = 30.0
 _DONE: Mapping[str, Event] = {"start": "started", "stop": "stopped", "restart": "restarted"}
 _WORST_FIRST: tuple[Event, ...] = ("down", "silent", "behind")
 _ENDED_EVENTS = ("started", "stopped", "restarted", "healthy")
@@ -105,7 +107,7 @@ class Round:
         except MarketflowError as error:
             # the others get their turn; the run fails with every sentence at its end
             self.failures[service] = f"{service}: could not {kind} it: {error}"
-            self.note({service: Condition(service, "down", str(error))}, [service])
+            self.note({service: Condition(service, "down", str(error))}, {service: self.backend.status()[service]})
             return
         record_event(self.connection, service, _DONE[kind], reason, run_id=self.run_id)
 
@@ -158,15 +160,20 @@ class Round:
                 self.failures.setdefault(name, f"{name}: {detail} Its last words: {self.last_words(name)}")
         return found
 
-    def note(self, worst: Mapping[str, Condition], services: Iterable[str]) -> None:
-        """Write an event for every service whose condition is another one than its last event said."""
+    def note(self, worst: Mapping[str, Condition], statuses: Mapping[str, ServiceStatus]) -> None:
+        """Write an event for every service whose condition is another one than its last event said.
+
+        One that is started again and again is not well in between: it must have run for a while.
+        """
         from marketflow.services.desired import record_event
 
-        for service in services:
+        for service, status in statuses.items():
             condition, last = worst.get(service), self.last_event(service)
             if condition is not None and last != condition.event:
                 record_event(self.connection, service, condition.event, condition.detail, run_id=self.run_id)
             elif condition is None and service not in self.failures and last not in (None, *_ENDED_EVENTS):
+                if status.state != "running" or (last == "down" and (status.uptime_s or 0.0) < WELL_AFTER_S):
+                    continue
                 record_event(self.connection, service, "healthy", f"It was {last} and is well.", run_id=self.run_id)
 
     def last_event(self, service: str) -> str | None:

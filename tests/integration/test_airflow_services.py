@@ -215,6 +215,32 @@ def test_a_service_that_cannot_be_started_fails_the_run_with_its_last_words_and_
     assert world.state("producer-coingecko") == "stopped"
 
 
+def test_a_service_that_was_down_is_well_when_it_has_run_for_a_while_and_not_while_it_is_tried_again(
+    world, monkeypatch
+):
+    flag = world.settings.home / f"mended-{time.time_ns()}"
+    until_mended = "import os, pathlib, sys\nif not pathlib.Path(os.environ['FLAG']).exists():\n    sys.exit(2)\n"
+    world.say()
+    variables = {"SAYS": str(world.says), "PORT": str(world.settings.producer_coinbase_metrics_port)}
+    world.services(
+        world.stage.definition("producer-coinbase", until_mended + SAYS, variables={**variables, "FLAG": str(flag)})
+    )
+    with pytest.raises(AirflowException, match=r"^producer-coinbase: "):
+        world.round(feeds())
+    flag.touch()
+    deadline = time.monotonic() + 60
+    while world.state() != "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+    monkeypatch.setattr("marketflow_airflow.service_round.WELL_AFTER_S", 3600.0)
+    world.round(feeds())
+    assert [event for event, _ in world.events()] == ["down"]
+    monkeypatch.setattr("marketflow_airflow.service_round.WELL_AFTER_S", 0.0)
+    world.round(feeds())
+    assert world.events()[1:] == [("healthy", "It was down and is well.")]
+
+
 def test_a_silent_source_is_one_event_and_no_failure_and_its_return_another(world, monkeypatch):
     monkeypatch.setattr("marketflow_airflow.feed_watch._FEED_PATIENCE_S", 0.0)
     monkeypatch.setenv("MARKETFLOW_FEED_SILENCE_S", "1")
