@@ -62,8 +62,10 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         self._tell_last_matches()
-        self._simulation.start(_now_us())
-        await self._tick()
+        now_us = _now_us()
+        self._simulation.start(now_us)
+        # prices at the very moment of the start: a trade of even a millisecond later would be one that nobody heard
+        await self._tick(now_us)
         runner = web.AppRunner(self._application(), access_log=None, handle_signals=False)
         await runner.setup()
         site = web.TCPSite(runner, self._settings.host, self._settings.simulator_rest_port)
@@ -110,7 +112,7 @@ class Service:
         tick_s = self._configuration.tick_ms / 1000
         while not self._stop.is_set():
             started = time.monotonic()
-            await self._tick()
+            await self._tick(_now_us())
             # at least one turn of the loop, however far behind, so that clients are read and answered
             pause_s = max(0.0, tick_s - (time.monotonic() - started))
             try:
@@ -119,8 +121,7 @@ class Service:
             except TimeoutError:
                 continue
 
-    async def _tick(self) -> None:
-        now_us = _now_us()
+    async def _tick(self, now_us: int) -> None:
         batch = self._simulation.step(now_us, now_us)
         if batch.trades or batch.quotations:
             await asyncio.to_thread(self.truth.sync)
