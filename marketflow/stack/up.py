@@ -34,8 +34,7 @@ class _Steps:
 
 
 def _prepare(settings: Settings, supervisor: SupervisorBackend, step: _Steps) -> Settings:
-    """Secrets, ports and files; only what is not there yet, and no port moves under a running stack."""
-    secrets.ensure(settings)
+    """Ports and files; only what is not there yet, and no port moves under a running stack."""
     if not supervisor.client.is_up():
         for note in ports.record(settings):
             step(note)
@@ -98,6 +97,7 @@ def _first_prices(settings: Settings) -> str:
 def run(settings: Settings, say: Say) -> None:
     """Start everything, wait for the first live rows, then start Airflow, which owns the services from then on."""
     step = _Steps(say)
+    secrets.ensure(settings)  # first of all: the services' environments hold them
     supervisor = backend(settings)
     settings = _prepare(settings, supervisor, step)
     if settings.dataset == "live":
