@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.results_file import write
@@ -113,13 +114,19 @@ def start(settings: Settings) -> None:
                     row = connection.execute("select max(polled_at) from live.asset_observation").fetchone()
                 if row and row[0] and row[0] >= moment:
                     seen.append(time.monotonic() - began)
-            except Exception:
-                pass  # it does not answer yet, which is what is waited for; the join below has an end
+            except psycopg.Error:
+                pass  # it does not answer yet, which is what is waited for; a look that never ends is an error below
             time.sleep(CLOCK_TICK_S)
 
-    threading.Thread(target=look, daemon=True).start()
-    done = subprocess.run([program, "up"], check=True, capture_output=True, text=True)
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    done = subprocess.run([program, "up"], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise MarketflowError(f"marketflow up failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     whole = time.monotonic() - began
+    looking.join(30)
+    if not seen:
+        raise MarketflowError("marketflow up has ended and no client sees a live row of this start")
     steps = [line for line in done.stdout.splitlines() if line.startswith("[")]
     result = {"first_live_rows_s": round(seen[0], 1), "everything_runs_s": round(whole, 1), "steps": steps}
     say(f"{result['first_live_rows_s']} s to the first live rows, {result['everything_runs_s']} s in all")
@@ -282,9 +289,9 @@ def idle(settings: Settings, minutes: float) -> None:
     if "simulator" not in supervisor.definitions:
         raise MarketflowError(f"dataset {settings.dataset} has no simulated exchange to stop")
     with connect(settings) as connection:
-        before_us = desired.read_desired(connection).get("simulator")
-        if before_us is not None and before_us.desired == "stopped":
-            raise MarketflowError(f"{before_us.set_by} has stopped the simulator; start it again first")
+        asked = desired.read_desired(connection).get("simulator")
+        if asked is not None and asked.desired == "stopped":
+            raise MarketflowError(f"{asked.set_by} has stopped the simulator; start it again first")
         desired.set_desired(connection, "simulator", "stopped", "benchmark")
     try:
         supervisor.stop("simulator")

@@ -1,8 +1,8 @@
 """Spark's Python daemon without the zip files on its path (`spark.python.daemon.module`).
 
 Spark puts its own pyspark.zip and py4j.zip before the installed packages, and every Python task calls
-`importlib.invalidate_caches`, which reads a zip's whole directory again, in Python: 0.2 to 0.5 s of processor time a
-task on the machine this was found on. The installed packages are the same ones, and are on the path anyway.
+`importlib.invalidate_caches`, which reads a zip's whole directory again, in Python: 8 ms a task for pyspark.zip where
+it was measured. The installed packages are the same ones, and are on the path anyway.
 """
 
 from __future__ import annotations
