@@ -293,3 +293,12 @@ async def test_a_listener_from_the_start_hears_every_trade_over_a_stop_and_a_sta
                     running.process.terminate()
         assert running.process.wait(20) == 0
     assert heard == {product: sorted(trades) for product, trades in running.truth().items()}
+
+
+def test_the_ticks_before_somebody_listens_trade_nothing_however_fast_the_market(
+    launch: Callable[..., Simulator],
+) -> None:
+    # at 100,000 trades a second and product, a start that took one millisecond of the market's time would show
+    running = launch(wait_for_listener_s=60, rate=100_000, tape=False)
+    assert running.truth() == {}
+    assert running.get("/control/status")[0] == 200
