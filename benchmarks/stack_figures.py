@@ -190,8 +190,10 @@ def movers_latency(settings: Settings, watch: Watch) -> dict[str, Any]:
     return {"polls": len(polls), "ranked": quantiles(seconds)}
 
 
-def received(settings: Settings, topic: str, since: datetime) -> dict[tuple[int, int], datetime]:
-    """(partition, offset) to received_at of what Kafka has since then."""
+def received(
+    settings: Settings, topic: str, since: datetime, *, channel: str | None = None
+) -> dict[tuple[int, int], datetime]:
+    """(partition, offset) to received_at of what Kafka has since then; of one channel alone, where it is named."""
     consumer = Consumer(
         {
             "bootstrap.servers": settings.bootstrap_servers,
@@ -212,8 +214,9 @@ def received(settings: Settings, topic: str, since: datetime) -> dict[tuple[int,
                 if message is None or message.error():
                     raise MarketflowError(f"{topic}: Kafka gave no message before offset {end}: {message}")
                 headers = dict(message.headers() or [])
-                at = int(headers["received_at"]) / 1e6
-                found[one.partition, message.offset()] = datetime.fromtimestamp(at, UTC)
+                if channel is None or headers["channel"] == channel.encode():
+                    at = int(headers["received_at"]) / 1e6
+                    found[one.partition, message.offset()] = datetime.fromtimestamp(at, UTC)
                 if message.offset() >= end - 1:
                     break
     finally:
@@ -254,8 +257,10 @@ def bars_latency(settings: Settings, watch: Watch) -> dict[str, Any]:
     for seen, trades in watch.bars[1:]:
         seconds += [(seen - at).total_seconds() for at in times[counted:trades]]
         counted = max(counted, trades)
-    # received, and in no bar when the watch ended: how late they are is not known, only that it is this or more
-    waiting = [(watch.ended - at).total_seconds() for at in times[counted:] if at < watch.ended]
+    # in Kafka, and in no bar when the watch ended: how late they are is not known, only that it is this or more
+    newest_shown = times[counted - 1] if counted else watch.since
+    all_trades = received(settings, TRADES.full_name(settings.topic_prefix), watch.since, channel="matches")
+    waiting = [(watch.ended - at).total_seconds() for at in all_trades.values() if newest_shown < at < watch.ended]
     late = {"not_shown_yet": len(waiting), "oldest_not_shown_s": round(max(waiting, default=0.0), 2)}
     return {**quantiles(seconds), "publications": len(watch.bars) - 1, **late}
 

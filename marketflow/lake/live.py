@@ -16,8 +16,8 @@ from tenacity import RetryCallState, retry, retry_if_exception_type, stop_after_
 from marketflow import venues
 from marketflow.contracts.live import ASSET_OBSERVATION
 from marketflow.contracts.records import AssetPrice, Parsed
-from marketflow.contracts.topics import ORIGINS, PRICES
-from marketflow.lake import bronze, stream_headers
+from marketflow.contracts.topics import PRICES
+from marketflow.lake import bronze, message_headers, silver_sources, stream_headers
 from marketflow.settings import Settings
 from marketflow.warehouse import live
 from marketflow.warehouse.connection import connect
@@ -65,18 +65,17 @@ class BatchWriter:
 
 def observations(messages: Iterable[Row | Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     """Rows of live.asset_observation from bronze's `headers` and `value`; silver accounts for whatever gives none."""
+    listed = list(messages)
+    all_headers, unread = message_headers.read([message["headers"] for message in listed])
+    useless = {*unread, *message_headers.unfit(silver_sources.PRICES, all_headers)}
     found = []
-    for message in messages:
-        headers = stream_headers.read_headers(message["headers"])
+    for position, (message, headers) in enumerate(zip(listed, all_headers, strict=True)):
         outcome = venues.parse(headers, bytes(message["value"] or b""))
-        polled_at, poll_started_at = _time(headers, "received_at"), _time(headers, "poll_started_at")
-        if not isinstance(outcome, Parsed) or polled_at is None or poll_started_at is None:
-            continue
-        if "poll_id" not in headers or headers.get("origin") not in ORIGINS:
+        if position in useless or not isinstance(outcome, Parsed):
             continue
         of_message = {
-            "polled_at": polled_at,
-            "poll_started_at": poll_started_at,
+            "polled_at": _time(headers["received_at"]),
+            "poll_started_at": _time(headers["poll_started_at"]),
             "poll_id": headers["poll_id"],
             "origin": headers["origin"],
         }
@@ -89,13 +88,8 @@ def _row(item: AssetPrice, of_message: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(given[name] if name in _FIELDS else getattr(item, name) for name in ASSET_OBSERVATION.column_names)
 
 
-def _time(headers: Mapping[str, str], name: str) -> datetime | None:
-    """A time header as bronze's own column has it; None where it is none."""
-    text = headers.get(name, "")
-    if not (text.isascii() and text.isdigit() and len(text) <= stream_headers.TIME_DIGITS):
-        return None
-    microseconds = int(text)
-    return _EPOCH + timedelta(microseconds=microseconds) if microseconds < stream_headers.TIME_END_US else None
+def _time(digits: str) -> datetime:
+    return _EPOCH + timedelta(microseconds=int(digits))
 
 
 def _tell(state: RetryCallState) -> None:

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,8 +21,7 @@ import pyarrow.compute as pc
 from marketflow import venues
 from marketflow.contracts.reasons import Reason
 from marketflow.contracts.records import Ignored, Outcome, Parsed, RejectedItem, Unparseable
-from marketflow.contracts.topics import ORIGINS
-from marketflow.lake import conversion
+from marketflow.lake import conversion, message_headers
 from marketflow.lake.silver_sources import Source
 
 BRONZE_COLUMNS = ("topic", "partition", "offset", "ingested_at", "headers", "value")
@@ -31,9 +29,6 @@ ITEM, SUSPECT, REJECTED = "item", "suspect", "rejected"
 MESSAGE_TALLY, ITEM_TALLY, SUSPECT_TALLY, REJECTED_TALLY = "message", "items", "suspects", "rejected_items"
 OFFSET_TALLY, ID_TALLY, HOUR_TALLY = "offsets", "ids", "hour"
 TALLIES = (MESSAGE_TALLY, ITEM_TALLY, SUSPECT_TALLY, REJECTED_TALLY, OFFSET_TALLY, ID_TALLY, HOUR_TALLY)
-_HEADERS = msgspec.json.Decoder(dict[str, str | None])
-# 1 January 10000 in µs: no reader of ours can show what lies beyond
-_TOO_LATE_US = 253_402_300_800_000_000
 _HOUR_US = 3_600_000_000
 _MOST_GAPS = 15
 # between the parts of a group's name in a tally; occurs in no identifier that a parser lets through
@@ -77,17 +72,14 @@ class _Task:
         """One batch of messages to at most one batch of items; what is rejected or suspect is kept for the end."""
         self.runs.extend(offset_runs(messages))
         accepted, rejected = _Accepted(), _Rejected()
-        parsed = items = 0
-        texts, values = messages.column("headers").to_pylist(), messages.column("value").to_pylist()
-        record = self.source.record
-        for position, (text, value) in enumerate(zip(texts, values, strict=True)):
-            headers, outcome = _outcome(self.source, text, value or b"")
+        accept, record, parsed, items = accepted.rows.append, self.source.record, 0, 0
+        for position, headers, outcome in self._outcomes(messages):
             if type(outcome) is Parsed:
                 parsed += 1
                 items += len(outcome.items)
                 for index, item in enumerate(outcome.items):
                     if type(item) is record:
-                        accepted.add((position, index, headers, item))
+                        accept((position, index, headers, item))
                     else:
                         rejected.add(position, index, headers, *_refusal(self.source, item))
             elif isinstance(outcome, Ignored):
@@ -104,6 +96,18 @@ class _Task:
             self.last.append(rejected.batch(self.schema, messages))
         if accepted.rows:
             yield from self._items(accepted.batch(self.source, self.schema, messages))
+
+    def _outcomes(self, messages: pa.RecordBatch) -> Iterator[tuple[int, dict[str, str], Outcome]]:
+        """Position, headers and what the venue's parser says; unparseable where a column's header is wrong."""
+        stored, unread = message_headers.read(messages.column("headers").to_pylist())
+        unfit, parse = message_headers.unfit(self.source, stored), venues.parse
+        values = messages.column("value").to_pylist()
+        for position, (headers, value) in enumerate(zip(stored, values, strict=True)):
+            wrong = unread.get(position)
+            outcome = parse(headers, value or b"") if wrong is None else Unparseable(Reason.BAD_HEADERS, wrong)
+            if position in unfit and type(outcome) is Parsed:
+                outcome = Unparseable(Reason.BAD_HEADERS, unfit[position])
+            yield position, headers, outcome
 
     def _items(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """The items, without those whose id occurs twice in this very batch: they go to the end, as suspects.
@@ -167,7 +171,6 @@ class _Accepted:
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, int, dict[str, str], Any]] = []
-        self.add = self.rows.append
 
     def batch(self, source: Source, schema: pa.Schema, messages: pa.RecordBatch) -> pa.RecordBatch:
         """The items as columns."""
@@ -175,7 +178,7 @@ class _Accepted:
         columns: dict[str, Any] = conversion.record_columns(source, records)
         for column, header in source.headers.items():
             values: list[Any] = [headers[header] for headers in all_headers]
-            columns[column] = list(map(int, values)) if header in _TIME_HEADERS else values
+            columns[column] = list(map(int, values)) if header in message_headers.TIMES else values
         columns |= conversion.lineage(messages, positions)
         columns["item_index"] = indexes
         columns["kind"] = pa.repeat(pa.scalar(ITEM), len(positions))
@@ -192,7 +195,7 @@ class _Rejected:
     def add(self, position: int, index: int, headers: dict[str, str], reason: Reason, detail: str) -> None:
         """One refused item of the message at `position`."""
         self.positions.append(position)
-        received = _time_us(headers.get("received_at"))
+        received = message_headers.time_us(headers.get("received_at"))
         self.rows.append((index, reason.value, detail, headers.get("venue"), headers.get("channel"), received))
 
     def batch(self, schema: pa.Schema, messages: pa.RecordBatch) -> pa.RecordBatch:
@@ -203,9 +206,6 @@ class _Rejected:
         columns["value"] = messages.column("value").take(pa.array(self.positions, pa.int64()))
         columns["kind"] = pa.repeat(pa.scalar(REJECTED), len(self.positions))
         return conversion.batch(schema, len(self.positions), columns)
-
-
-_TIME_HEADERS = ("received_at", "poll_started_at")
 
 
 def record_ids(source: Source, batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -224,49 +224,6 @@ def _refusal(source: Source, item: Any) -> tuple[Reason, str]:
     if isinstance(item, RejectedItem):
         return item.reason, item.detail
     return Reason.UNEXPECTED_SHAPE, f"a {type(item).__name__} does not belong in {source.table.qualified}"
-
-
-def _time_us(text: str | None) -> int | None:
-    """A header's time in µs, None where it is none."""
-    if text is None or len(text) > 18 or not (text.isascii() and text.isdigit()):
-        return None
-    time = int(text)
-    return time if time < _TOO_LATE_US else None
-
-
-def _outcome(source: Source, text: str | None, value: bytes) -> tuple[dict[str, str], Outcome]:
-    """Headers and what the venue's parser says; unparseable where the table needs a header that is not there."""
-    try:
-        stored = _HEADERS.decode(text) if text is not None else {}
-    except msgspec.DecodeError as error:
-        return {}, Unparseable(Reason.BAD_HEADERS, f"bronze's headers cannot be read: {error}")
-    headers = cast("dict[str, str]", stored)
-    if None in stored.values():
-        headers = {name: header for name, header in stored.items() if header is not None}
-    outcome = venues.parse(headers, value)
-    if type(outcome) is Parsed:
-        for name in source.headers.values():
-            wrong = _wrong_header(name, headers.get(name))
-            if wrong is not None:
-                return headers, Unparseable(Reason.BAD_HEADERS, wrong)
-    return headers, outcome
-
-
-_ORIGINS = frozenset(ORIGINS)
-
-
-def _wrong_header(name: str, header: str | None) -> str | None:
-    """Why a header cannot fill its column, or None where it can."""
-    if header is None:
-        return f"header {name} is missing"
-    if name in _TIME_HEADERS:
-        # below 18 digits every number is a time before the year 5139
-        if (len(header) < 18 and header.isascii() and header.isdigit()) or _time_us(header) is not None:
-            return None
-        return f"header {name} is {ascii(header)[:80]}, not microseconds since the epoch"
-    if name == "origin" and header not in _ORIGINS:
-        return f"header origin is {ascii(header)[:80]}, none of {', '.join(ORIGINS)}"
-    return None
 
 
 def id_ranges(distinct: np.ndarray[Any, np.dtype[np.int64]]) -> Iterator[tuple[int, int]]:

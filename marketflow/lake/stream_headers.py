@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-import json
-
 from pyspark.sql import Column
 from pyspark.sql import functions as f
 
@@ -67,8 +65,3 @@ def _quoted(text: Column) -> Column:
     """The text as a JSON string, or `null`."""
     in_brackets = f.to_json(f.array(text))
     return f.substring(in_brackets, f.lit(2), f.length(in_brackets) - 2)
-
-
-def read_headers(text: str | None) -> dict[str, str]:
-    """What a parser may see of `headers`: text headers by name, the last of a repeated one."""
-    return {name: value for name, value in json.loads(text or "{}").items() if value is not None}

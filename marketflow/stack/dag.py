@@ -64,7 +64,7 @@ def run(settings: Settings, dag_id: str, date: str, params: str = "") -> int:
     """Run it with its output on the terminal; its exit status, 0 where every task succeeded."""
     check(settings, dag_id, date)
     variables = environment(settings)
-    _migrate(settings, variables)
+    migrate(settings, variables)
     command = [program("airflow"), "dags", "test", dag_id, *([date] if date else [])]
     command += ["--conf", params] if params else []
     status = subprocess.run(command, env=variables, check=False).returncode  # noqa: S603 - own list
@@ -73,12 +73,13 @@ def run(settings: Settings, dag_id: str, date: str, params: str = "") -> int:
     return status
 
 
-def _migrate(settings: Settings, variables: dict[str, str]) -> None:
+def migrate(settings: Settings, variables: dict[str, str]) -> None:
+    """Make or bring up to date the metadata database of such runs."""
     mark, wanted = home(settings) / "migrated.json", json.dumps({"airflow": version("apache-airflow")})
     if mark.exists() and mark.read_text() == wanted:
         return
     home(settings).mkdir(parents=True, exist_ok=True)
-    print("make dag: making a metadata database of its own, once", file=sys.stderr, flush=True)
+    print("making a metadata database for runs of one Dag, once", file=sys.stderr, flush=True)
     done = subprocess.run(  # noqa: S603 - own list
         [program("airflow"), "db", "migrate"], env=variables, capture_output=True, text=True, check=False
     )

@@ -27,7 +27,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 def run_dags(settings: Settings, *wishes: str) -> list[str]:
     """Run `DAG@DATE` wishes in turn; the states that were reached, all success or the test fails with the log's end."""
     variables = one_dag.environment(settings)
-    one_dag._migrate(settings, variables)
+    one_dag.migrate(settings, variables)
     done = subprocess.run(
         [sys.executable, str(RUNNER), *wishes], env=variables, capture_output=True, text=True, check=False, timeout=900
     )

@@ -67,10 +67,26 @@ def test_a_dag_that_is_not_there_is_answered_with_those_that_are(server):
     assert "make dag: there is no Dag 'gold_bar'; there are advance, gold_bars, gold_price_metrics" in done.stderr
 
 
+def scripts_airflow(server, *arguments):
+    environment = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name}
+    environment |= {
+        "MARKETFLOW_HOME": str(server.settings.home),
+        "MARKETFLOW_POSTGRES_PORT": str(server.settings.postgres_port),
+    }
+    command = [str(PROJECT_FOLDER / "scripts" / "airflow"), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 def test_scripts_airflow_is_the_command_of_the_running_airflow(server):
     """A value that only this home's environment sets, by Airflow's own word."""
-    environment = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name}
-    environment["MARKETFLOW_HOME"] = str(server.settings.home)
-    command = [str(PROJECT_FOLDER / "scripts" / "airflow"), "config", "get-value", "workers", "execution_api_retries"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = scripts_airflow(server, "config", "get-value", "workers", "execution_api_retries")
+    assert done.returncode == 0
     assert done.stdout.splitlines()[-1] == "15"
+
+
+def test_dags_test_is_not_seen_by_the_running_scheduler(server):
+    """In the running Airflow's database its scheduler would start the test's tasks too."""
+    done = scripts_airflow(server, "dags", "test", "producers", "2026-11-20T05:00:00+00:00")
+    assert "the stack is down: run `make up` (no supervisord behind" in done.stdout + done.stderr
+    with psycopg.connect(server.settings.dsn("airflow", "airflow")) as connection:
+        assert connection.execute("select count(*) from pg_tables where schemaname = 'public'").fetchone() == (0,)

@@ -18,7 +18,7 @@ from marketflow.settings import Settings
 from marketflow.stack import kafka, postgres
 from marketflow.verify import Report
 from marketflow.warehouse import schema
-from tests.integration import verify_world
+from tests.integration import verify_world, verify_world_stores
 from tests.integration.verify_world import World
 
 
@@ -30,7 +30,7 @@ def world(embedded: Settings, lake: SparkSession, tmp_path_factory: pytest.TempP
     kafka.create_topics(settings)
     schema.apply(settings)
     apply_contracts(lake, settings)
-    return verify_world.build(settings, lake, tmp_path_factory.mktemp("truth"))
+    return verify_world_stores.build(settings, lake, tmp_path_factory.mktemp("truth"))
 
 
 def judged(world: World, **arguments: Any) -> Report:

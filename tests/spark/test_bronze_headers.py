@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from marketflow.contracts.bronze import BRONZE_TABLES
-from marketflow.lake import bronze, stream_headers
+from marketflow.lake import bronze, message_headers
 
 TRADES = BRONZE_TABLES[0]
 KAFKA = (
@@ -99,7 +99,7 @@ def test_a_record_without_headers_has_null_in_every_header_column(spark: SparkSe
         assert filled - {"headers"} == {
             "topic", "partition", "offset", "key", "value", "kafka_timestamp", "ingested_at",
         }  # fmt: skip
-        assert stream_headers.read_headers(row["headers"]) == {}
+        assert message_headers.read([row["headers"]]) == ([{}], {})
 
 
 def test_a_repeated_header_is_kept_twice_and_its_last_value_counts(spark: SparkSession) -> None:
@@ -107,7 +107,7 @@ def test_a_repeated_header_is_kept_twice_and_its_last_value_counts(spark: SparkS
     (row,) = landed(spark, sent)
     assert row["venue"] == "last"
     assert kept(row["headers"]) == sent
-    assert stream_headers.read_headers(row["headers"]) == {"venue": "last", "channel": 'with "quotes"'}
+    assert message_headers.read([row["headers"]]) == ([{"venue": "last", "channel": 'with "quotes"'}], {})
 
 
 def test_a_key_that_is_not_text_is_null(spark: SparkSession) -> None:
