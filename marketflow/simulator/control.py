@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
@@ -17,16 +18,23 @@ from marketflow.simulator.truth import Truth, TruthFile
 READ_BYTES = 1024**2
 
 
+class ProductRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of POST /control/pause and /control/resume: one product, or all where none is named."""
+
+    product: str | None = None
+
+
 class Controlled(Protocol):
     """What control needs of the service."""
 
     truth: Truth
     faults: FaultBox
+    products: tuple[str, ...]
 
-    def pause(self) -> None:
-        """Stop trading."""
+    def pause(self, product: str | None = None) -> None:
+        """Stop trading, all of it or one product."""
 
-    def resume(self) -> None:
+    def resume(self, product: str | None = None) -> None:
         """Trade again, from now."""
 
     def status(self) -> dict[str, object]:
@@ -57,14 +65,23 @@ class Control:
             web.get("/truth/prices", self.prices),
         ]
 
-    async def pause(self, _: web.Request) -> web.Response:
-        """No trade and no price from here on; heartbeats go on."""
-        self._service.pause()
-        return json_answer(self._service.status())
+    async def pause(self, request: web.Request) -> web.Response:
+        """No trade and no price from here on; heartbeats go on. With a body `{"product": …}` that product alone."""
+        return await self._of_product(request, self._service.pause)
 
-    async def resume(self, _: web.Request) -> web.Response:
+    async def resume(self, request: web.Request) -> web.Response:
         """Go on at the next id."""
-        self._service.resume()
+        return await self._of_product(request, self._service.resume)
+
+    async def _of_product(self, request: web.Request, act: Callable[[str | None], None]) -> web.Response:
+        try:
+            product = msgspec.json.decode(await request.read() or b"{}", type=ProductRequest).product
+        except msgspec.DecodeError as error:
+            return json_answer({"error": str(error)}, HTTPStatus.BAD_REQUEST)
+        if product is not None and product not in self._service.products:
+            known = ", ".join(self._service.products)
+            return json_answer({"error": f"product is one of {known}"}, HTTPStatus.BAD_REQUEST)
+        act(product)
         return json_answer(self._service.status())
 
     async def status(self, _: web.Request) -> web.Response:

@@ -203,14 +203,25 @@ class Market:
     def __init__(self, products: Mapping[str, ProductMarket]) -> None:
         self.products = dict(products)
         self.paused = False
+        self.halted: set[str] = set()
         self._now_us = 0
 
     def start(self, now_us: int) -> None:
-        """Open, or open again after a pause: nothing is traded for the time in between."""
+        """Open, or open again after a pause: nothing is traded for the time in between. No product stays halted."""
         self.paused = False
+        self.halted.clear()
         self._now_us = max(self._now_us, now_us)
         for product in self.products.values():
             product.start(now_us)
+
+    def halt(self, product_id: str) -> None:
+        """This product is not traded; its heartbeats go on, as in a market where nobody buys or sells."""
+        self.halted.add(product_id)
+
+    def lift(self, product_id: str, now_us: int) -> None:
+        """Trade a halted product again, from now."""
+        self.halted.remove(product_id)
+        self.products[product_id].start(now_us)
 
     def step(self, until_us: int) -> list[Event]:
         """Everything up to `until_us` in the order of its time; a heartbeat follows the trades up to its second."""
@@ -229,6 +240,7 @@ class Market:
     def _trades(self, until_us: int) -> list[Trade]:
         if self.paused:
             return []
-        trades = [trade for product in self.products.values() for trade in product.advance(until_us)]
+        traded = [product for product_id, product in self.products.items() if product_id not in self.halted]
+        trades = [trade for product in traded for trade in product.advance(until_us)]
         trades.sort(key=lambda trade: trade.event_us)
         return trades

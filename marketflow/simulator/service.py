@@ -45,6 +45,7 @@ class Service:
             now_us=_now_us(),
         )
         self.truth = self._simulation.truth
+        self.products = tuple(self._simulation.listings)
         self.faults = FaultBox(configuration.faults, configuration.seed)
         self._feed_faults = FeedFaults(self.faults, MESSAGE_FAULTS)
         self._socket = CoinbaseSocket(
@@ -168,14 +169,20 @@ class Service:
                 self._socket.last_match[product_id] = coinbase_wire.match(trade, self._configuration.seed, "last_match")
 
     # what control asks for
-    def pause(self) -> None:
-        """Stop trading; the products keep their ids and books."""
-        self._simulation.pause()
+    def pause(self, product: str | None = None) -> None:
+        """Stop trading, all of it or one product; the products keep their ids and books."""
+        if product is None:
+            self._simulation.pause()
+        else:
+            self._simulation.market.halt(product)
 
-    def resume(self) -> None:
+    def resume(self, product: str | None = None) -> None:
         """Trade again, from now; nothing is made up for the pause."""
-        if self._simulation.market.paused:
+        market = self._simulation.market
+        if product is None and market.paused:
             self._simulation.start(_now_us())
+        for halted in market.halted & ({product} if product else market.halted):
+            market.lift(halted, _now_us())
 
     def disconnect_feed(self, refuse_s: float) -> None:
         """Cut every feed connection."""
@@ -190,6 +197,7 @@ class Service:
         market = self._simulation.market
         return {
             "paused": market.paused,
+            "halted": sorted(market.halted),
             "products": {
                 product_id: {"last_trade_id": product.last_trade_id, "sequence": product.sequence, "mid": product.mid}
                 for product_id, product in market.products.items()

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulator_process import (
@@ -264,6 +265,39 @@ async def test_a_paused_market_makes_nothing_and_resumes_at_the_next_id(launch: 
     assert_contiguous(running.truth())
     for product, trades in running.truth().items():
         assert trades[max(before[product]) + 1]["event_us"] > resumed_us
+
+
+async def test_a_halted_product_falls_silent_beside_the_others_and_resumes_at_its_next_id(
+    launch: Callable[..., Simulator],
+) -> None:
+    running = launch(rate=50)
+    await read(running.ws, count_of("match", 20))
+    status, answer, _ = running.post("/control/pause", {"product": "ETH-USD"})
+    assert (status, answer["halted"]) == (200, ["ETH-USD"])
+    halted_at = answer["products"]["ETH-USD"]["last_trade_id"]
+    messages = await read(running.ws, count_of("heartbeat", 6))
+    # a subscriber's last_match is of another type
+    assert {match["product_id"] for match in of_type(messages, "match")} == {"BTC-USD"}
+    beats = {beat["product_id"]: beat["last_trade_id"] for beat in of_type(messages, "heartbeat")}
+    assert beats["ETH-USD"] == halted_at
+    assert running.post("/control/resume", {"product": "ETH-USD"})[1]["halted"] == []
+    resumed = await read(running.ws, lambda found: any(m["product_id"] == "ETH-USD" for m in of_type(found, "match")))
+    (first,) = [match for match in of_type(resumed, "match") if match["product_id"] == "ETH-USD"][:1]
+    assert first["trade_id"] > halted_at
+    assert_contiguous(running.truth())
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"product": "DOGE-USD"}, "product is one of BTC-USD, ETH-USD"),
+        ({"produkt": "ETH-USD"}, "Object contains unknown field `produkt`"),
+    ],
+)
+def test_a_product_that_is_not_traded_cannot_be_halted(simulator: Simulator, body: Any, sentence: str) -> None:
+    status, answer, _ = simulator.post("/control/pause", body)
+    assert (status, answer["error"]) == (400, sentence)
+    assert simulator.get("/control/status")[1]["halted"] == []
 
 
 def test_the_truth_can_be_read_over_http(simulator: Simulator) -> None:
