@@ -35,6 +35,8 @@ class Batch:
     accounting: Accounting
     touched: dict[str, list[datetime]]
     newest_event_at: datetime | None
+    # whether each task of `accepted` has its rows in the order of the table's files
+    in_file_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +87,20 @@ def worked_out(
         check_complete(chunk, tallies.runs, table_name(settings, source.bronze))
         stored = spark.table(table_name(settings, source.table))
         suspects = silver_dedupe.suspects_of(source, tallies.ids, stored)
-        accepted = silver_pack.items(parsed, source, silver_parse.ITEM)
+        is_large = sum(hour.rows for hour in tallies.hours) >= _ONE_TASK_ROWS
+        if is_large:
+            accepted = silver_pack.items_in_file_order(parsed, source)
+        else:
+            accepted = silver_pack.items(parsed, source, silver_parse.ITEM)
         judged, verdicts, hours = None, Counter[str](), tallies.hours
         if tallies.suspects or suspects:
             # not cached: Spark would work it out anew after the append, since it reads the table that is appended to
             judged = _judged(source, parsed, tallies, suspects, stored).localCheckpoint()
             # a quote without sequence makes a comparison of sequences null, which is neither suspect nor its contrary
             others = accepted.where(~f.coalesce(suspects.condition(source), f.lit(False))) if suspects else accepted
-            accepted = others.unionByName(judged.where(f.col("verdict") == NEW).drop(*_JUDGED))
+            columns = source.table.column_names
+            new = judged.where(f.col("verdict") == NEW).select(*columns)
+            accepted = others.select(*columns).unionByName(_in_file_order(source, new) if is_large else new)
             counted = _verdicts_by_hour(source, judged)
             for row in counted:
                 verdicts[row.verdict] += row["rows"]
@@ -103,13 +111,19 @@ def worked_out(
             hours = hours_of(source, accepted) if corrected is None else corrected
         inserted = sum(hour.rows for hour in hours)
         accepted = accepted.select(*source.table.column_names)
+        one_task = inserted < _ONE_TASK_ROWS
         yield Batch(
-            accepted.coalesce(1) if inserted < _ONE_TASK_ROWS else accepted,
+            accepted.coalesce(1) if one_task else accepted,
             rejected_rows(source, parsed, judged if verdicts[CONFLICT] else None, bronze, chunk),
             _balance(tallies, verdicts, inserted, chunk, source),
             touched_of(hours),
             newest_of(hours),
+            in_file_order=is_large and not one_task,
         )
+
+
+def _in_file_order(source: Source, rows: DataFrame) -> DataFrame:
+    return rows.sortWithinPartitions(source.touched_by, f.to_date(source.event_column), *source.table.sort_order)
 
 
 def _judged(source: Source, parsed: DataFrame, tallies: Tallies, suspects: Suspects, stored: DataFrame) -> DataFrame:

@@ -86,7 +86,8 @@ def append_accepted(
         **(watermark.properties(mark) if mark is not None else {}),
         **{PROPERTY_PREFIX + key: value for key, value in (more or {}).items()},
     }
-    writer = batch.accepted.writeTo(name)
+    # Spark sorts the rows for the table's order itself, unless they are told to be in it
+    writer = batch.accepted.writeTo(name).option("use-table-distribution-and-ordering", not batch.in_file_order)
     for key, value in properties.items():
         writer = writer.option(f"snapshot-property.{key}", value)
     writer.append()
