@@ -103,7 +103,7 @@ class FeedFaults:
 
     def apply(self, messages: list[WireMessage], now_us: int) -> list[WireMessage]:
         """Drops leave out, all else comes beside the good message, unless asked to replace it."""
-        if self._box.is_idle:
+        if self._box.is_idle and not self._late:
             return messages
         sent: list[WireMessage] = []
         for message in messages:
