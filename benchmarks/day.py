@@ -37,7 +37,7 @@ def generate(folder: Path) -> tuple[Path, Path]:
     start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=25)
     out, truth = folder / "day.ndjson", folder / "truth"
     arguments = ["--out", str(out), "--truth", str(truth), "--start", start.isoformat(), "--hours", "24"]
-    arguments += ["--rate", "0.06", "--assets", "20", "--poll-interval-s", "60", "--seed", "5"]
+    arguments += ["--rate", "0.065", "--assets", "20", "--poll-interval-s", "60", "--seed", "5"]
     arguments += ["--products", "BTC-USD,ETH-USD"]
     subprocess.run([sys.executable, "-m", "marketflow.simulator", "capture", *arguments], check=True)
     return out, truth

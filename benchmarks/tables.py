@@ -1,0 +1,92 @@
+"""README's figures, from benchmarks/results: `python -m benchmarks.tables` writes them between README's markers.
+
+A test holds README to the results, so that no figure in it was typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.results_file import RESULTS
+from marketflow.paths import PROJECT_FOLDER
+
+README = PROJECT_FOLDER / "README.md"
+Result = dict[str, Any]
+
+
+def load(name: str) -> Result:
+    """One result file; a KeyError-free failure names what to run."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path.name} is not there: see docs/operations.md, Measuring")
+    return json.loads(path.read_text())  # type: ignore[no-any-return]
+
+
+def figures() -> str:
+    """What the stack takes and how late its numbers are."""
+    start, latency, idle = load("stack-start"), load("stack-latency"), load("stack-idle")
+    silver, day = load("silver"), load("day")
+    rows = [
+        ("warm `make up` to the first live rows in PostgreSQL", f"{start['first_live_rows_s']:.0f} s"),
+        ("poll to movers in PostgreSQL, p95", f"{latency['poll_to_movers']['ranked']['p95_s']:.1f} s"),
+        ("trade received to bronze, p95 (a commit every 30 s)", f"{latency['trade_to_bronze']['p95_s']:.1f} s"),
+        ("trade received to its bar in PostgreSQL, p95", f"{latency['trade_to_bar']['p95_s'] / 60:.1f} min"),
+        ("memory of all processes at the peak (PSS)", f"{latency['peak_memory_mib'] / 1024:.1f} GiB"),
+        ("processor, exchange stopped, ten minutes' mean", f"{idle['percent_of_one_core']:.0f} % of one core"),
+        ("silver, a run of a million messages", f"{silver['messages_per_s']:,} messages/s"),
+        (
+            f"a day of {day['records']:,} records ({day['messages']:,} messages) through every layer",
+            f"{day['seconds_in_all']:.0f} s",
+        ),
+    ]
+    return table(("figure", "measured"), rows)
+
+
+def kills() -> str:
+    """What `kill -9` of each part costs."""
+    rows = [
+        (
+            f"`{kill['victim']}`",
+            f"{kill['seconds_to_heal']:.0f} s",
+            "clean" if kill["verify"]["exit_status"] == 0 else "NOT clean",
+            _holes(kill["holes"]),
+        )
+        for kill in load("faults-smoke")["kills"]
+    ]
+    return table(("killed", "well again after", "`verify`", "known gaps by then"), rows)
+
+
+def _holes(holes: list[Result]) -> str:
+    missing = sum(hole["last_missing_id"] - hole["first_missing_id"] + 1 for hole in holes)
+    return f"{len(holes)} ({missing:,} trades)" if holes else "none"
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+SECTIONS: dict[str, Callable[[], str]] = {"figures": figures, "kills": kills}
+
+
+def with_tables(text: str) -> str:
+    """The text with what lies between `<!-- name -->` and `<!-- /name -->` written anew."""
+    for name, made in SECTIONS.items():
+        before, opening, rest = text.partition(f"<!-- {name} -->\n")
+        _, closing, after = rest.partition(f"<!-- /{name} -->")
+        if not opening or not closing:
+            raise ValueError(f"README.md has no <!-- {name} --> … <!-- /{name} -->")
+        text = f"{before}{opening}{made()}\n{closing}{after}"
+    return text
+
+
+def main() -> None:
+    """Rewrite README."""
+    README.write_text(with_tables(README.read_text()))
+
+
+if __name__ == "__main__":
+    main()
