@@ -20,12 +20,13 @@ from marketflow.contracts.columns import Column, Type
 from marketflow.errors import LakeStateError
 from marketflow.features.frames import ARROW_TYPES
 from marketflow.lake import conversion, silver_parse
+from marketflow.lake.silver_read import any_of
 from marketflow.lake.silver_sources import Source
 
 BLOCK = (
     Column("rows", Type.LONG, "rows of the block", nullable=True),
     Column("block", Type.BINARY, "the rows, in Arrow's stream format", nullable=True),
-)
+)  # and of a block of items, its lowest and highest id in tally_first and tally_last
 _LINES = (conversion.KIND, *BLOCK, *conversion.TALLY)
 Span = tuple[int, int]
 Choice = Callable[[pa.RecordBatch], pa.RecordBatch]
@@ -33,6 +34,8 @@ Batches = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 # rows of one batch that a worker hands back to Spark
 _HANDED_BACK = 20_000
 _DAY_US = 86_400_000_000
+# of a filter on blocks
+_MOST_SPANS = 32
 # of a block before compression: a rejected page comes once for each of its items, and a block is one value to Spark
 _MOST_BYTES = 8_000_000
 _WRITING = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -73,7 +76,12 @@ def _block(source: Source, batch: pa.RecordBatch) -> dict[str, list[object]]:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, kept.schema, options=_WRITING) as stream:
         stream.write_batch(kept)
-    return {"kind": [kind], "rows": [batch.num_rows], "block": [sink.getvalue().to_pybytes()]}
+    block: dict[str, list[object]] = {"kind": [kind], "rows": [batch.num_rows]}
+    block["block"] = [sink.getvalue().to_pybytes()]
+    if kind == silver_parse.ITEM:
+        ids = silver_parse.record_ids(source, batch)
+        block |= {"tally_first": [int(ids.min())], "tally_last": [int(ids.max())]}
+    return block
 
 
 def _stored_names(source: Source, kind: str) -> list[str]:
@@ -86,11 +94,27 @@ def _stored_names(source: Source, kind: str) -> list[str]:
 def items(packed: DataFrame, source: Source, *kinds: str, spans: Sequence[Span] | None = None) -> DataFrame:
     """The items of these kinds (item, suspect), with `kind` and `ingested_at` beside the table's columns.
 
-    With `spans` only those whose id lies in one of them, whatever their group.
+    With `spans` only those whose id lies in one of them, whatever their group; blocks that meet none stay shut.
     """
     columns = (conversion.KIND, *source.table.columns, conversion.INGESTED_AT)
     chosen = partial(within_spans, source, spans) if spans is not None else None
-    return _unpack(packed.where(f.col("kind").isin(*kinds)), _stored_names(source, silver_parse.ITEM), columns, chosen)
+    blocks = packed.where(f.col("kind").isin(*kinds))
+    if spans is not None:
+        meets = [(f.col("tally_first") <= high) & (f.col("tally_last") >= low) for low, high in covering(spans)]
+        blocks = blocks.where(f.col("tally_first").isNull() | any_of(meets))
+    return _unpack(blocks, _stored_names(source, silver_parse.ITEM), columns, chosen)
+
+
+def covering(spans: Sequence[Span]) -> list[Span]:
+    """A few spans that hold all of these; a filter of a thousand would cost Spark more to plan than it saves."""
+    merged: list[Span] = []
+    for low, high in sorted(spans):
+        if merged and low <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(high, merged[-1][1])
+        else:
+            merged.append((low, high))
+    step = -(-len(merged) // _MOST_SPANS) or 1
+    return [(merged[at][0], merged[min(at + step, len(merged)) - 1][1]) for at in range(0, len(merged), step)]
 
 
 def items_in_file_order(packed: DataFrame, source: Source) -> DataFrame:

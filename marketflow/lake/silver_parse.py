@@ -76,8 +76,12 @@ class _Task:
         for position, headers, outcome in self._outcomes(messages):
             if type(outcome) is Parsed:
                 parsed += 1
-                items += len(outcome.items)
-                for index, item in enumerate(outcome.items):
+                found = outcome.items
+                items += len(found)
+                if len(found) == 1 and type(found[0]) is record:
+                    accept((position, 0, headers, found[0]))
+                    continue
+                for index, item in enumerate(found):
                     if type(item) is record:
                         accept((position, index, headers, item))
                     else:

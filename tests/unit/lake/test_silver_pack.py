@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyspark.sql import Row
 
 from marketflow.errors import LakeStateError
@@ -155,3 +157,23 @@ def test_an_hour_of_nothing_new_is_not_touched() -> None:
 def test_where_the_newest_event_is_not_new_the_rows_are_asked() -> None:
     before = [HourRows("BTC-USD", HOUR_US, 10, HOUR_US + 500)]
     assert after_verdicts(before, [judged("item", "conflict", 1, HOUR_US + 500)]) is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-50, 5000), st.integers(0, 30)).map(lambda pair: (pair[0], pair[0] + pair[1])), min_size=1
+    )
+)
+def test_a_few_spans_hold_all_that_many_held(spans: list[tuple[int, int]]) -> None:
+    few = silver_pack.covering(spans)
+    assert len(few) <= 32
+    assert few == sorted(few)
+    assert all(any(low <= first and last <= high for low, high in few) for first, last in spans)
+    assert {low for low, _ in few} <= {low for low, _ in spans}
+    assert {high for _, high in few} <= {high for _, high in spans}
+
+
+def test_a_block_of_items_says_its_lowest_and_highest_id() -> None:
+    lines = pa.Table.from_batches(list(silver_pack.packer(TRADES)(iter([MESSAGES])))).to_pylist()
+    ids = {line["kind"]: (line["tally_first"], line["tally_last"]) for line in lines if line["block"] is not None}
+    assert ids == {"item": (2, 3), "suspect": (None, None), "rejected": (None, None)}
