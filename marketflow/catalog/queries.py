@@ -61,6 +61,9 @@ def _bound(query: SavedQuery, given: dict[str, str]) -> dict[str, Any]:
         known = ", ".join(query.parameters) or "none"
         raise ConfigurationError(f"query {query.name} has no parameter {sorted(unknown)}; its parameters: {known}")
     values = query.parameters | given
+    wrong = [name for name, value in values.items() if query.parameters[name].isdigit() and not value.isdecimal()]
+    if wrong:
+        raise ConfigurationError(f"query {query.name}: {wrong[0]}={values[wrong[0]]} is not a whole number")
     return {name: int(value) if query.parameters[name].isdigit() else value for name, value in values.items()}
 
 
@@ -85,6 +88,8 @@ def run_on_postgres(settings: Settings, text: str, values: dict[str, Any] | None
     statement = _PARAMETER.sub(r"%(\1)s", text.replace("%", "%%")) if values else text
     try:
         with connect(settings, "marketflow_reader") as connection:
+            # a reader may make temporary tables and large objects; what comes from here may not
+            connection.read_only = True
             cursor = connection.execute(statement, values or None)
             columns = tuple(column.name for column in cursor.description or ())
             return Result(columns, cursor.fetchall() if cursor.description else [])
@@ -100,12 +105,16 @@ def run_on_lake(settings: Settings, text: str, values: dict[str, Any] | None = N
 
     from marketflow.lake import readers
 
-    with readers.duckdb(settings) as connection:
-        statements = connection.extract_statements(text)
-        if len(statements) != 1 or statements[0].type != engine.StatementType.SELECT:
-            raise ConfigurationError("the lake answers one SELECT at a time; it is read-only here")
-        try:
+    try:
+        with readers.duckdb(settings) as connection:
+            statements = connection.extract_statements(text)
+            if len(statements) != 1 or statements[0].type != engine.StatementType.SELECT:
+                raise ConfigurationError("the lake answers one SELECT at a time; it is read-only here")
             cursor = connection.execute(text, values or None)
             return Result(tuple(column[0] for column in cursor.description or ()), cursor.fetchall())
-        except engine.Error as error:
-            raise MarketflowError(f"DuckDB refused the statement: {error}") from error
+    except engine.Error as error:
+        raise MarketflowError(f"DuckDB refused the statement: {error}") from error
+    except OSError as error:
+        raise MarketflowError(
+            f"the lake's files cannot be read ({error}); is the stack up? `marketflow status`"
+        ) from error

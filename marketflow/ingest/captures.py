@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from marketflow.errors import ConfigurationError
@@ -200,7 +201,10 @@ _VENUE_NAMES = {"coinbase": coinbase_exchange.VENUE}
 
 
 def _parquet(path: Path, venue: str | None, product_id: str | None) -> Iterator[Captured]:
-    file = pq.ParquetFile(path)
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise ConfigurationError(f"{path} is no Parquet file: {error}") from error
     names = set(file.schema_arrow.names)
     for batch in file.iter_batches(batch_size=10_000):
         for row in batch.to_pylist():

@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+
+import psycopg
 
 from marketflow.errors import MarketflowError
 from marketflow.settings import load
 from marketflow.verify.case import LAYERS
 from marketflow.verify.judge import run
 
+# neither clean nor not clean
+CANNOT_JUDGE = 2
+
 
 def _moment(text: str) -> datetime:
     found = datetime.fromisoformat(text)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _hours(text: str) -> float:
+    found = float(text)
+    if not 0 < found < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of hours above 0")
+    return found
+
+
+def _truth(text: str) -> Path:
+    folder = Path(text)
+    if not any((folder / f"{name}.ndjson").is_file() for name in ("trades", "prices")):
+        raise argparse.ArgumentTypeError(f"{text} holds neither trades.ndjson nor prices.ndjson")
+    return folder
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,10 +47,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else")
     parser.add_argument("--at-rest", action="store_true", help="nothing runs: the end of the data is the cut")
-    parser.add_argument("--truth", type=Path, metavar="DIR", help="folder of trades.ndjson and prices.ndjson")
+    parser.add_argument("--truth", type=_truth, metavar="DIR", help="folder of trades.ndjson and prices.ndjson")
     parser.add_argument("--since", type=_moment, metavar="TIME", help="judge what arrived from this time on (ISO 8601)")
     parser.add_argument(
-        "--hours", type=float, metavar="N", help="judge what arrived in the last N hours before the cut"
+        "--hours", type=_hours, metavar="N", help="judge what arrived in the last N hours before the cut"
     )
     parser.add_argument(
         "--layers",
@@ -43,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run with command-line arguments; 0 clean, 1 not clean, else the exit code of the error that stopped it."""
+    """Run with command-line arguments; 0 clean, 1 not clean, 2 where nothing could be judged."""
     asked = _parser().parse_args(arguments)
     try:
         report = run(
@@ -58,5 +78,8 @@ def main(arguments: Sequence[str]) -> int:
     except MarketflowError as error:
         print(f"marketflow verify: {error}", file=sys.stderr)
         return error.exit_code
+    except psycopg.OperationalError as error:
+        print(f"marketflow verify: PostgreSQL refused or does not answer: {error}".strip(), file=sys.stderr)
+        return CANNOT_JUDGE
     print(json.dumps(report.as_json(), indent=2) if asked.json else "\n".join(report.lines()))
     return 0 if report.clean else 1

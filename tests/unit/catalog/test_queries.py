@@ -23,3 +23,9 @@ def test_defaults_fill_what_is_not_given_and_numbers_stay_numbers() -> None:
 def test_an_unknown_parameter_is_named() -> None:
     with pytest.raises(ConfigurationError, match=r"no parameter \['coin'\]; its parameters: asset, rows"):
         _bound(saved_queries()["momentum"], {"coin": "bitcoin"})
+
+
+@pytest.mark.parametrize("rows", ["abc", "-1", "1.5", ""])
+def test_a_number_that_is_none_is_named(rows: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"query ohlc: rows={rows} is not a whole number"):
+        _bound(saved_queries()["ohlc"], {"rows": rows})

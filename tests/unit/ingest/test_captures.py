@@ -299,3 +299,10 @@ def test_a_trades_parquet_of_another_venue_keeps_every_column_of_its_rows() -> N
     first = next(iter(prepared(path, "binance", Options())))
     assert json.loads(first.value) == pq.read_table(path).slice(0, 1).to_pylist()[0]
     assert (first.headers["venue"], first.headers["reconstructed"]) == ("binance", "1")
+
+
+def test_a_file_that_is_only_called_parquet_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "trades.parquet"
+    path.write_bytes(b"PAR1 and no footer")
+    with pytest.raises(ConfigurationError, match=r"trades\.parquet is no Parquet file"):
+        list(read(path, venue="binance"))
