@@ -17,7 +17,7 @@ Result = dict[str, Any]
 
 
 def load(name: str) -> Result:
-    """One result file; a KeyError-free failure names what to run."""
+    """One result file."""
     path = RESULTS / f"{name}.json"
     if not path.exists():
         raise FileNotFoundError(f"{path.name} is not there: see docs/operations.md, Measuring")

@@ -27,7 +27,10 @@ def _moment(text: str) -> datetime:
 
 
 def _hours(text: str) -> float:
-    found = float(text)
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
     if not 0 < found < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is no number of hours above 0")
     return found
@@ -63,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run with command-line arguments; 0 clean, 1 not clean, 2 where nothing could be judged."""
+    """Run with command-line arguments; 0 clean, 1 not clean, 2 or more where nothing could be judged."""
     asked = _parser().parse_args(arguments)
     try:
         report = run(
@@ -77,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
         )
     except MarketflowError as error:
         print(f"marketflow verify: {error}", file=sys.stderr)
-        return error.exit_code
+        return max(error.exit_code, CANNOT_JUDGE)
     except psycopg.OperationalError as error:
         print(f"marketflow verify: PostgreSQL refused or does not answer: {error}".strip(), file=sys.stderr)
         return CANNOT_JUDGE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -107,11 +108,11 @@ class ServicesOperator(BaseOperator):
         if turn.failures:
             raise AirflowException(" ".join(turn.failures.values()))
 
+    @abstractmethod
     def look(
         self, settings: Settings, connection: psycopg.Connection[Any], turn: Round, running: Mapping[str, Any]
     ) -> Iterable[Condition]:
         """What is wrong with those that run."""
-        raise NotImplementedError
 
     def _request(self, context: Mapping[str, Any]) -> Request:
         params, run = context["params"], context["dag_run"]

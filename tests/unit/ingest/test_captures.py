@@ -301,7 +301,7 @@ def test_a_trades_parquet_of_another_venue_keeps_every_column_of_its_rows() -> N
     assert (first.headers["venue"], first.headers["reconstructed"]) == ("binance", "1")
 
 
-def test_a_file_that_is_only_called_parquet_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_broken_parquet_file_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "trades.parquet"
     path.write_bytes(b"PAR1 and no footer")
     with pytest.raises(ConfigurationError, match=r"trades\.parquet is no Parquet file"):

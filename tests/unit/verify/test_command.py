@@ -14,7 +14,7 @@ def test_hours_are_a_number_above_nought(hours: str, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as ended:
         command.main(["--hours", hours])
     assert ended.value.code == 2
-    assert "--hours" in capsys.readouterr().err
+    assert f"{hours} is no number of hours above 0" in capsys.readouterr().err
 
 
 def test_a_truth_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
