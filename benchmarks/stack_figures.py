@@ -114,7 +114,7 @@ def start(settings: Settings) -> None:
                     row = connection.execute("select max(polled_at) from live.asset_observation").fetchone()
                 if row and row[0] and row[0] >= moment:
                     seen.append(time.monotonic() - began)
-            except psycopg.Error:
+            except (psycopg.Error, MarketflowError):
                 pass  # it does not answer yet, which is what is waited for; a look that never ends is an error below
             time.sleep(CLOCK_TICK_S)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,11 +26,20 @@ app.add_typer(quarantine_app, name="quarantine")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
 
 
-def _emit(value: Any, as_json: bool, text: Callable[[], None]) -> None:
+def _emit(value: Any, as_json: bool, text: Callable[[], None], indent: int | None = 1) -> None:
     if as_json:
-        typer.echo(json.dumps(value, default=str, indent=1))
+        typer.echo(json.dumps(_plain(value), default=str, indent=indent, allow_nan=False))
     else:
         text()
+
+
+def _plain(value: Any) -> Any:
+    """JSON has neither NaN nor infinity: both become null, as in most of what writes JSON."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _version(show: bool) -> None:
@@ -105,18 +115,22 @@ def logs(
 
 @app.command()
 def movers(
-    watch: Annotated[bool, typer.Option("--watch", help="Follow: print again with every new snapshot.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow: print again with every new snapshot; with --json a line each.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """The five gainers and five losers of the last five minutes, or how far the warm-up is."""
     from marketflow.catalog import movers as view
 
+    def show(found: view.Movers) -> None:
+        _emit(found.as_dict(), as_json, lambda: typer.echo(view.render(found)), indent=None if watch else 1)
+
     configuration = settings.load()
     if watch:
-        view.watch(configuration, typer.echo)
-        return
-    found = view.latest(configuration)
-    _emit(found.as_dict(), as_json, lambda: typer.echo(view.render(found)))
+        view.watch(configuration, show)
+    else:
+        show(view.latest(configuration))
 
 
 @app.command()
@@ -143,10 +157,11 @@ def sql(
     configuration = settings.load()
     if statement in queries.saved_queries():
         result = queries.run_saved(configuration, statement, _assignments(parameter or []))
-    elif lake:
-        result = queries.run_on_lake(configuration, statement)
     else:
-        result = queries.run_on_postgres(configuration, statement)
+        queries.refuse_misspelt(statement)
+        if parameter:
+            raise ConfigurationError("--set is for saved queries; `marketflow sql --list` shows them")
+        result = (queries.run_on_lake if lake else queries.run_on_postgres)(configuration, statement)
     rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
     _emit(rows, as_json, lambda: typer.echo(render.table(result.columns, result.rows)))
 

@@ -7,22 +7,48 @@ Secrets that `make up` generated are in `<home>/secrets.json` (mode 0600) and ar
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from dotenv import dotenv_values
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from marketflow.contracts.products import PRODUCTS
+from marketflow.contracts.products import PRODUCTS, VS_CURRENCIES
 from marketflow.errors import ConfigurationError
 from marketflow.paths import PROJECT_FOLDER
 
 Dataset = Literal["sim", "live", "replay"]
 Deployment = Literal["embedded", "compose", "aws"]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+# MARKETFLOW_* names that are no field here: secrets, the simulator's own knobs, the wrapper's mark on its processes
+_OTHER_NAMES = ("MARKETFLOW_SECRET_", "MARKETFLOW_SIMULATOR_", "MARKETFLOW_SERVICE_RUN")
+
+
+def _url(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            host = parts.hostname if parts.port != 0 else None
+        except ValueError:
+            parts, host = urlsplit(""), None
+        if parts.scheme not in schemes or not host:
+            raise ValueError(f"must be an address like {schemes[0]}://host:port/path")
+        return value
+
+    return AfterValidator(check)
+
+
+HttpUrl = Annotated[str, _url("https", "http")]
+SocketUrl = Annotated[str, _url("wss", "ws")]
 
 
 class StackFile(PydanticBaseSettingsSource):
@@ -43,7 +69,13 @@ class Settings(BaseSettings):
     """Everything that differs between two runs of the same code."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MARKETFLOW_", env_file=PROJECT_FOLDER / ".env", frozen=True, extra="ignore", validate_default=True
+        env_prefix="MARKETFLOW_",
+        env_file=PROJECT_FOLDER / ".env",
+        frozen=True,
+        # an empty line of .env leaves the default
+        env_ignore_empty=True,
+        extra="ignore",
+        validate_default=True,
     )
 
     deployment: Deployment = "embedded"
@@ -60,29 +92,29 @@ class Settings(BaseSettings):
     coingecko_api_key: SecretStr | None = None
 
     # where the venues are: None means the dataset's own (the simulator for sim, the public hosts for live)
-    coinbase_ws_url: str | None = None
-    coinbase_rest_url: str | None = None
-    coingecko_rest_url: str | None = None
+    coinbase_ws_url: SocketUrl | None = None
+    coinbase_rest_url: HttpUrl | None = None
+    coingecko_rest_url: HttpUrl | None = None
 
     # ports of the embedded stack, all on 127.0.0.1
     host: Literal["127.0.0.1"] = "127.0.0.1"
-    postgres_port: int = 25432
-    kafka_port: int = 25092
-    kafka_controller_port: int = 25093
-    s3_port: int = 25080
-    airflow_port: int = 25800
-    airflow_log_port: int = 25793
-    airflow_trigger_log_port: int = 25794
-    airflow_scheduler_health_port: int = 25974
-    simulator_ws_port: int = 25100
-    simulator_rest_port: int = 25101
-    producer_coinbase_metrics_port: int = 25201
-    producer_coingecko_metrics_port: int = 25202
+    postgres_port: Port = 25432
+    kafka_port: Port = 25092
+    kafka_controller_port: Port = 25093
+    s3_port: Port = 25080
+    airflow_port: Port = 25800
+    airflow_log_port: Port = 25793
+    airflow_trigger_log_port: Port = 25794
+    airflow_scheduler_health_port: Port = 25974
+    simulator_ws_port: Port = 25100
+    simulator_rest_port: Port = 25101
+    producer_coinbase_metrics_port: Port = 25201
+    producer_coingecko_metrics_port: Port = 25202
 
     # another deployment's endpoints; unused when embedded
     kafka_bootstrap_servers: str | None = None
     postgres_host: str | None = None
-    s3_endpoint_url: str | None = None
+    s3_endpoint_url: HttpUrl | None = None
     lake_bucket: str = "lake"
     aws_region: str = "us-east-1"
 
@@ -91,7 +123,7 @@ class Settings(BaseSettings):
     live_trigger_s: int = Field(10, ge=1)
     max_offsets_per_trigger: int = Field(500_000, ge=1)
     spark_master: str = "local[2]"
-    spark_driver_memory: str = "1g"
+    spark_driver_memory: str = Field("1g", pattern=r"^[1-9][0-9]*[kmgt]$")
     # added to the JVM's command line of every Spark driver
     spark_driver_java_options: str = ""
     # folder of the streams' checkpoints; None means <home>/checkpoints
@@ -111,7 +143,7 @@ class Settings(BaseSettings):
     publish_days: int = Field(30, ge=1)
 
     # where alerts are posted (a JSON webhook); None means the log only
-    alert_url: str | None = None
+    alert_url: HttpUrl | None = None
 
     @classmethod
     def settings_customise_sources(
@@ -129,7 +161,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+            return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
         return tuple(value) if isinstance(value, list) else value
 
     @field_validator("products")
@@ -137,7 +169,17 @@ class Settings(BaseSettings):
     def _known_products(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [product for product in value if product not in PRODUCTS]
         if unknown or not value:
-            raise ValueError(f"unknown product {unknown}; known: {', '.join(sorted(PRODUCTS))}")
+            wrong = f"unknown product {', '.join(unknown)}" if unknown else "at least one product is needed"
+            raise ValueError(f"{wrong}; known: {', '.join(sorted(PRODUCTS))}")
+        return value
+
+    @field_validator("vs_currencies")
+    @classmethod
+    def _known_currencies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [currency for currency in value if currency not in VS_CURRENCIES]
+        if unknown or not value:
+            wrong = f"unknown currency {', '.join(unknown)}" if unknown else "at least one currency is needed"
+            raise ValueError(f"{wrong}; known: {', '.join(sorted(VS_CURRENCIES))}")
         return value
 
     @model_validator(mode="after")
@@ -171,6 +213,11 @@ class Settings(BaseSettings):
         """Folder of this dataset's streaming checkpoints. A checkpoint is data: losing it loses exactly-once."""
         root = self.checkpoint_folder or f"file://{self.home}/checkpoints"
         return f"{root}/{self.dataset}"
+
+    @property
+    def published_window(self) -> timedelta:
+        """How far back PostgreSQL holds prices and gold; a replay's captures are as old as they are, so all of them."""
+        return timedelta(days=36_500 if self.dataset == "replay" else self.publish_days)
 
     # endpoints
     @property
@@ -237,12 +284,32 @@ class Settings(BaseSettings):
 
 
 def load(**overrides: Any) -> Settings:
-    """Read and check the settings; a wrong one becomes one line that names it."""
+    """Read and check the settings; a wrong one, or a name that is none, becomes one line that names it."""
+    _refuse_unknown_names()
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise ConfigurationError(f"MARKETFLOW_{name.upper()}: {first['msg']} (got {first.get('input')!r})") from None
+        raise ConfigurationError(sentence(error, "MARKETFLOW_")) from None
     except json.JSONDecodeError as error:
         raise ConfigurationError(f"stack.json of MARKETFLOW_HOME is not JSON: {error}") from None
+
+
+def sentence(error: ValidationError, prefix: str) -> str:
+    """The first thing that is wrong, by the variable's name."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"]) or "settings"
+    given = first.get("input")
+    shown = ",".join(map(str, given)) if isinstance(given, list | tuple) else given
+    return f"{prefix}{name.upper()}: {first['msg'].removeprefix('Value error, ')} (got {shown!r})"
+
+
+def _refuse_unknown_names() -> None:
+    """A misspelt name would leave the default in force without a word."""
+    known = {f"MARKETFLOW_{name.upper()}" for name in Settings.model_fields}
+    file = PROJECT_FOLDER / ".env"
+    for where, names in (("the environment", os.environ), (".env", dotenv_values(file) if file.exists() else {})):
+        for name in names:
+            if name.startswith("MARKETFLOW_") and name not in known and not name.startswith(_OTHER_NAMES):
+                close = difflib.get_close_matches(name.removeprefix("MARKETFLOW_").lower(), Settings.model_fields, n=1)
+                hint = f"did you mean MARKETFLOW_{close[0].upper()}?" if close else ".env.example lists them"
+                raise ConfigurationError(f"{name} of {where} is no setting of marketflow; {hint}")

@@ -15,7 +15,7 @@ pandas (pip install sqlalchemy psycopg)
   pandas.read_sql("select * from mart.enriched_prices limit 100",
                   "postgresql+psycopg://marketflow_reader:{password}@{host}:{port}/{database}")
 
-Polars
+Polars (pip install polars pyarrow adbc-driver-postgresql)
   polars.read_database_uri("select * from mart.bars",
                            "postgresql://marketflow_reader:{password}@{host}:{port}/{database}", engine="adbc")
 
@@ -25,6 +25,8 @@ Python, the lake as Arrow, Polars or pandas (in this project's .venv)
   trades = readers.load(settings.load(), "silver.trades")          # pyarrow.Table
 
 DuckDB on the lake (in this project's .venv; read-only)
+  from marketflow import settings
+  from marketflow.lake import readers
   connection = readers.duckdb(settings.load())
   connection.sql("select * from gold.bars order by open_ts desc limit 5").pl()
 

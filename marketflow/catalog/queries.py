@@ -6,16 +6,21 @@ Parameters are written `$name` in the file and are always bound, never pasted.
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from marketflow.contracts.gold import BAR_INTERVALS_S
+from marketflow.contracts.products import PRODUCTS
 from marketflow.errors import ConfigurationError, MarketflowError
 from marketflow.paths import SQL_FOLDER
 from marketflow.settings import Settings
 
 _FOLDERS = {"postgres": SQL_FOLDER / "postgres" / "saved", "lake": SQL_FOLDER / "lake"}
+# what a parameter of this name may be, in every query
+_KNOWN = {"product": PRODUCTS.keys(), "bar": BAR_INTERVALS_S.keys()}
 _PARAMETER = re.compile(r"\$([a-z_]+)")
 
 
@@ -59,8 +64,14 @@ def _bound(query: SavedQuery, given: dict[str, str]) -> dict[str, Any]:
     unknown = given.keys() - query.parameters.keys()
     if unknown:
         known = ", ".join(query.parameters) or "none"
-        raise ConfigurationError(f"query {query.name} has no parameter {sorted(unknown)}; its parameters: {known}")
+        raise ConfigurationError(
+            f"query {query.name} has no parameter {', '.join(sorted(unknown))}; its parameters: {known}"
+        )
     values = query.parameters | given
+    for name in set(values) & set(_KNOWN):
+        if values[name] not in _KNOWN[name]:
+            known = ", ".join(sorted(_KNOWN[name]))
+            raise ConfigurationError(f"query {query.name}: there is no {name} {values[name]!r}; there are: {known}")
     wrong = [name for name, value in values.items() if query.parameters[name].isdigit() and not value.isdecimal()]
     if wrong:
         raise ConfigurationError(f"query {query.name}: {wrong[0]}={values[wrong[0]]} is not a whole number")
@@ -79,6 +90,15 @@ def run_saved(settings: Settings, name: str, given: dict[str, str]) -> Result:
     return run_on_postgres(settings, query.text, values)
 
 
+def refuse_misspelt(statement: str) -> None:
+    """One bare word is no SQL that asks for anything: it was meant for the name of a saved query."""
+    if re.fullmatch(r"[A-Za-z_0-9-]+", statement):
+        names = list(saved_queries())
+        close = difflib.get_close_matches(statement.lower(), names, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+        raise ConfigurationError(f"no saved query {statement!r}; {hint}")
+
+
 def run_on_postgres(settings: Settings, text: str, values: dict[str, Any] | None = None) -> Result:
     """One statement as `marketflow_reader`, which may read and nothing else."""
     import psycopg
@@ -92,7 +112,10 @@ def run_on_postgres(settings: Settings, text: str, values: dict[str, Any] | None
             connection.read_only = True
             cursor = connection.execute(statement, values or None)
             columns = tuple(column.name for column in cursor.description or ())
-            return Result(columns, cursor.fetchall() if cursor.description else [])
+            result = Result(columns, cursor.fetchall() if cursor.description else [])
+            if cursor.nextset():
+                raise ConfigurationError("one statement at a time: only one result can be shown")
+            return result
     except psycopg.OperationalError as error:
         raise MarketflowError(f"PostgreSQL does not answer ({error}); is the stack up? `marketflow status`") from error
     except psycopg.Error as error:

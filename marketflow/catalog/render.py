@@ -28,6 +28,15 @@ def cell(value: Any) -> str:
     return str(value)
 
 
+def age(seconds: float) -> str:
+    """A length of time as a person says it: 40 s, 12 min, 3.5 h, 9 days."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Aligned columns, numbers to the right, cells cut at 96 characters, and the number of rows."""
     texts = [[cell(value)[:_WIDEST].replace("\n", " ") for value in row] for row in rows]

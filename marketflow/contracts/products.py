@@ -42,6 +42,16 @@ PRODUCTS: dict[str, Product] = {
     )
 }
 
+# What CoinGecko prices coins in (its /simple/supported_vs_currencies, as published in 2025).
+# fmt: off
+VS_CURRENCIES = frozenset((
+    "btc", "eth", "ltc", "bch", "bnb", "eos", "xrp", "xlm", "link", "dot", "yfi", "sol", "usd", "aed", "ars", "aud",
+    "bdt", "bhd", "bmd", "brl", "cad", "chf", "clp", "cny", "czk", "dkk", "eur", "gbp", "gel", "hkd", "huf", "idr",
+    "ils", "inr", "jpy", "krw", "kwd", "lkr", "mmk", "mxn", "myr", "ngn", "nok", "nzd", "php", "pkr", "pln", "rub",
+    "sar", "sek", "sgd", "thb", "try", "twd", "uah", "vef", "vnd", "zar", "xdr", "xag", "xau", "bits", "sats",
+))
+# fmt: on
+
 _BY_VENUE_NAME = {(venue, name): product for product in PRODUCTS.values() for venue, name in product.names.items()}
 
 

@@ -9,7 +9,6 @@ time of the message before it, and for the first the file's modification time.
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +16,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from marketflow.contracts.products import PRODUCTS
+from marketflow.contracts.products import PRODUCTS, VS_CURRENCIES
 from marketflow.contracts.topics import SCHEMA_VERSION, TOPICS, Topic, message_key
 from marketflow.errors import ConfigurationError
 from marketflow.ingest.captures import Captured, files_of, read
 from marketflow.ingest.publisher import KafkaPublisher
-from marketflow.ingest.sniff import NOBODY, Identity, identify, topic_for, venue_in_path
+from marketflow.ingest.sniff import KNOWN_CHANNELS, KNOWN_VENUES, NOBODY, Identity, identify, topic_for, venue_in_path
 from marketflow.settings import Settings
 from marketflow.venues import coinbase_exchange, coingecko
 from marketflow.venues.validation import FIRST_EVENT_US, MAX_FUTURE_US
@@ -115,23 +114,33 @@ def replay_files(
 
 
 def _check(options: Options) -> None:
-    if options.venue is not None and not re.fullmatch(r"[a-z][a-z0-9_]*", options.venue):
-        raise ConfigurationError(f"--venue: {options.venue!r} is no venue name (lower-case letters, digits and _)")
+    if options.venue is not None and options.venue not in KNOWN_VENUES:
+        raise ConfigurationError(f"--venue: {options.venue!r} is unknown; known: {', '.join(sorted(KNOWN_VENUES))}")
+    if options.channel is not None and options.channel not in KNOWN_CHANNELS:
+        raise ConfigurationError(
+            f"--channel: {options.channel!r} is unknown; known: {', '.join(sorted(KNOWN_CHANNELS))}"
+        )
     if options.product is not None and options.product not in PRODUCTS:
         raise ConfigurationError(f"--product: {options.product!r} is unknown; known: {', '.join(sorted(PRODUCTS))}")
-    if options.vs_currency is not None and not options.vs_currency.isalnum():
-        raise ConfigurationError(f"--vs-currency: {options.vs_currency!r} is no currency")
+    if options.vs_currency is not None and options.vs_currency not in VS_CURRENCIES:
+        raise ConfigurationError(f"--vs-currency: {options.vs_currency!r} is none that prices are quoted in")
 
 
 def _venue_of(path: Path, options: Options) -> str:
     """The venue of messages in this file that do not say their own."""
-    seen = (
-        captured.headers.get("venue") or identify(captured.value).venue
-        for captured in islice(read(path, options.venue, options.product), LOOKED_AT)
-    )
-    found = next((venue for venue in seen if venue), None) or options.venue or venue_in_path(path)
+    first = None
+    found = None
+    for captured in islice(read(path, options.venue, options.product), LOOKED_AT):
+        first = first or captured
+        found = found or captured.headers.get("venue") or identify(captured.value).venue
+    if first is None:
+        raise ConfigurationError(f"{path}: holds no message")
+    found = found or options.venue or venue_in_path(path)
     if found is None:
-        raise ConfigurationError(f"{path}: cannot tell whose messages these are: name the venue with --venue")
+        begin = first.value[:60].decode("utf-8", "backslashreplace")
+        raise ConfigurationError(
+            f"{path}: cannot tell whose messages these are (the first begins {begin!r}): name the venue with --venue"
+        )
     return found
 
 

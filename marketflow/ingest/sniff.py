@@ -24,6 +24,7 @@ _TOPIC_OF_CHANNEL = {
     "candles": CANDLES,
     "kline": CANDLES,
 }
+KNOWN_CHANNELS = frozenset({"matches", "trades", "trade", "market_trades", "heartbeat", *_TOPIC_OF_CHANNEL})
 # A folder or file name that says whose captures it holds, for bodies that say nothing, such as errors.
 _NAMES_IN_PATHS = {
     "coingecko": coingecko.VENUE,
@@ -32,6 +33,7 @@ _NAMES_IN_PATHS = {
     "coincap": "coincap",
     "cryptocompare": "cryptocompare",
 }
+KNOWN_VENUES = frozenset({*_NAMES_IN_PATHS.values(), "coinbase_advanced"})
 
 
 class Identity(msgspec.Struct, frozen=True):

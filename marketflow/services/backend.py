@@ -21,6 +21,12 @@ class ServiceError(MarketflowError):
     """A service could not be started or stopped; the message names it and why."""
 
 
+class UnknownServiceError(ServiceError):
+    """No service has this name; the message names those that there are."""
+
+    exit_code = 2
+
+
 @dataclass(frozen=True)
 class ServiceStatus:
     """How one service is.

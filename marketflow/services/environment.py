@@ -86,9 +86,8 @@ def embedded_environment(settings: Settings) -> dict[str, str]:
     Settings from `.env` and `stack.json` are not repeated: whoever starts later reads them as they are then.
     """
     fields = {f"MARKETFLOW_{name.upper()}" for name in Settings.model_fields}
-    given = {
-        name: value for name, value in os.environ.items() if name in fields or name.startswith("MARKETFLOW_SECRET_")
-    }
+    others = ("MARKETFLOW_SECRET_", "MARKETFLOW_SIMULATOR_")
+    given = {name: value for name, value in os.environ.items() if name in fields or name.startswith(others)}
     return {**machine_environment(), **given, **pinned(settings, ("home", "dataset", "deployment"))}
 
 

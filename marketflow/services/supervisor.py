@@ -16,7 +16,7 @@ from functools import cached_property
 
 from marketflow.errors import SetupError
 from marketflow.services import processes, supervisor_files
-from marketflow.services.backend import ServiceError, ServiceState, ServiceStatus, StackDownError
+from marketflow.services.backend import ServiceError, ServiceState, ServiceStatus, StackDownError, UnknownServiceError
 from marketflow.services.definitions import ServiceDefinition
 from marketflow.services.environment import machine_environment, python
 from marketflow.services.state import State, read_state, wrapper_lives
@@ -174,7 +174,7 @@ class SupervisorBackend:
         """Start a service with its present definition; False when it was started already."""
         definition = self.definitions.get(name)
         if definition is None:
-            raise ServiceError(f"no service {name!r}; there are {', '.join(self.definitions)}")
+            raise UnknownServiceError(f"no service {name!r}; there are {', '.join(self.definitions)}")
         program = self.client.program(name)
         if program is not None and program.statename in ("RUNNING", "STARTING", "BACKOFF"):
             return False
@@ -189,7 +189,7 @@ class SupervisorBackend:
     def stop(self, name: str) -> bool:
         """Stop a service and wait until its last process has ended; False when it was stopped already."""
         if self.client.program(name) is None:
-            raise ServiceError(f"no service {name!r}; there are {', '.join(self.client.programs())}")
+            raise UnknownServiceError(f"no service {name!r}; there are {', '.join(self.client.programs())}")
         acted = False
 
         def stopped() -> bool:
@@ -221,7 +221,7 @@ class SupervisorBackend:
             if len(found) < lines and part.exists():
                 found = part.read_text(errors="replace").splitlines() + found
         if not found and name not in self.definitions:
-            raise ServiceError(f"no service {name!r}; there are {', '.join(self.definitions)}")
+            raise UnknownServiceError(f"no service {name!r}; there are {', '.join(self.definitions)}")
         return found[-lines:] if lines > 0 else []
 
 

@@ -127,7 +127,9 @@ class AssetMarket:
         """`mid_of` gives the exchange's usd mid of an asset id, or None; `last` continues an earlier market."""
         unknown = [currency for currency in currencies if currency not in USD_PER_UNIT]
         if unknown:
-            raise ConfigurationError(f"the simulator quotes no {unknown}; it knows {', '.join(USD_PER_UNIT)}")
+            raise ConfigurationError(
+                f"the simulator quotes no {', '.join(unknown)}; it knows {', '.join(USD_PER_UNIT)}"
+            )
         self.currencies = tuple(currencies)
         self.published: dict[tuple[str, str], Quotation] = {}
         self._mid_of = mid_of

@@ -10,8 +10,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from marketflow.contracts.products import PRODUCTS
 from marketflow.errors import ConfigurationError
 from marketflow.paths import PROJECT_FOLDER
-from marketflow.settings import CommaSeparated
+from marketflow.settings import CommaSeparated, Settings, sentence
 from marketflow.simulator.faults import FaultKind
+from marketflow.simulator.listings import USD_PER_UNIT
 
 MIB = 1024**2
 
@@ -24,7 +25,11 @@ class SimulatorConfiguration(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="MARKETFLOW_SIMULATOR_", env_file=PROJECT_FOLDER / ".env", frozen=True, extra="ignore"
+        env_prefix="MARKETFLOW_SIMULATOR_",
+        env_file=PROJECT_FOLDER / ".env",
+        frozen=True,
+        env_ignore_empty=True,
+        extra="ignore",
     )
 
     # None means the products and currencies that the platform is set to collect
@@ -55,7 +60,7 @@ class SimulatorConfiguration(BaseSettings):
     def _known_products(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         unknown = [product for product in value or () if product not in PRODUCTS]
         if unknown:
-            raise ValueError(f"unknown product {unknown}; known: {', '.join(sorted(PRODUCTS))}")
+            raise ValueError(f"unknown product {', '.join(unknown)}; known: {', '.join(sorted(PRODUCTS))}")
         return value
 
     @field_validator("faults")
@@ -73,8 +78,19 @@ def load(**overrides: Any) -> SimulatorConfiguration:
     try:
         return SimulatorConfiguration(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(sentence(error, "MARKETFLOW_SIMULATOR_")) from None
+
+
+def check(settings: Settings) -> None:
+    """Refuse, before anything is started, what the simulator would refuse.
+
+    Raises:
+        ConfigurationError: one of its knobs is wrong, or a currency is none that it quotes.
+    """
+    currencies = load().vs_currencies or settings.vs_currencies
+    unknown = [currency for currency in currencies if currency not in USD_PER_UNIT]
+    if unknown:
         raise ConfigurationError(
-            f"MARKETFLOW_SIMULATOR_{name.upper()}: {first['msg']} (got {first.get('input')!r})"
-        ) from None
+            f"MARKETFLOW_VS_CURRENCIES: the simulator quotes no {', '.join(unknown)}; "
+            f"it knows {', '.join(USD_PER_UNIT)}"
+        )

@@ -64,13 +64,12 @@ def run(settings: Settings, dag_id: str, date: str, params: str = "") -> int:
     """Run it with its output on the terminal; its exit status, 0 where every task succeeded."""
     check(settings, dag_id, date)
     variables = environment(settings)
+    if not (PROJECT_FOLDER / "dags" / f"{dag_id}.py").exists() and dag_id not in (known := _dag_ids(variables)):
+        raise ConfigurationError(f"there is no Dag {dag_id!r}; there are {', '.join(known)}")
     migrate(settings, variables)
     command = [program("airflow"), "dags", "test", dag_id, *([date] if date else [])]
     command += ["--conf", params] if params else []
-    status = subprocess.run(command, env=variables, check=False).returncode  # noqa: S603 - own list
-    if status != 0 and dag_id not in (known := _dag_ids(variables)):
-        raise ConfigurationError(f"there is no Dag {dag_id!r}; there are {', '.join(known)}")
-    return status
+    return subprocess.run(command, env=variables, check=False).returncode  # noqa: S603 - own list
 
 
 def migrate(settings: Settings, variables: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from marketflow.catalog import render as text
 from marketflow.errors import MarketflowError
 from marketflow.paths import JARS_FOLDER
 from marketflow.settings import Settings
@@ -104,10 +105,12 @@ def _locks(settings: Settings) -> Iterator[Finding]:
 
     rows = run_on_postgres(
         settings,
-        "select a.pid, a.application_name, now() - a.backend_start from pg_locks l join pg_stat_activity a using (pid) "
+        "select distinct a.pid, a.application_name, now() - a.backend_start from pg_locks l "
+        "join pg_stat_activity a using (pid) "
         "where l.locktype = 'advisory' and l.granted and a.datname = current_database()",
     ).rows
-    yield Finding("locks", f"{len(rows)} writer locks are held: {[f'{pid} {name}' for pid, name, _ in rows]}")
+    held = ", ".join(f"{name or 'unnamed'} (pid {pid}, {text.age(age.total_seconds())})" for pid, name, age in rows)
+    yield Finding("locks", f"held by {held}" if rows else "none is held")
 
 
 def examine(settings: Settings) -> list[Finding]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from marketflow.settings import Settings
-from marketflow.stack.backend import backend
+from marketflow.stack.backend import backend, was_started
 
 
 def run(settings: Settings, say: Callable[[str], None]) -> None:
     """Stop in order and wait; says what had to be killed. A stack that is down already is no error."""
+    if settings.deployment == "embedded" and not was_started(settings):
+        say(f"nothing was ever started in {settings.home}")
+        return
     supervisor = backend(settings)
     if supervisor.client.is_up():
         say("stopping Airflow, then the sources, the stream, Kafka, S3 and PostgreSQL")

@@ -28,6 +28,9 @@ OUTSIDE = Path("/var/tmp")  # noqa: S108
 ROLES = ("marketflow_writer", "marketflow_reader", "iceberg", "airflow")
 DATABASES = {"airflow": "airflow", "iceberg_catalog": "iceberg"}
 
+# a forgotten query or an open transaction of somebody who only reads must not hold up those who write
+READER_LIMITS = {"statement_timeout": "10min", "idle_in_transaction_session_timeout": "15min"}
+
 _CONFIGURATION = """
 listen_addresses = '{host}'
 port = {port}
@@ -178,6 +181,13 @@ def bootstrap(settings: Settings) -> None:
             if not connection.execute("select 1 from pg_database where datname = %s", (database,)).fetchone():
                 statement = sql.SQL("create database {} owner {}")
                 connection.execute(statement.format(sql.Identifier(database), sql.Identifier(owner)))
+        for database in (*databases, "postgres"):
+            statement = sql.SQL("revoke connect, temporary on database {} from public")
+            connection.execute(statement.format(sql.Identifier(database)))
+        reader, own = sql.Identifier("marketflow_reader"), sql.Identifier(settings.postgres_database)
+        connection.execute(sql.SQL("grant connect on database {} to {}").format(own, reader))
+        for name, limit in READER_LIMITS.items():
+            connection.execute(sql.SQL("alter role {} set {} = {}").format(reader, sql.Identifier(name), limit))
 
 
 def environment(settings: Settings) -> dict[str, str]:

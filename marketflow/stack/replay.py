@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from marketflow.catalog import render as text
+from marketflow.contracts.gold import GOLD_TABLES
 from marketflow.errors import ConfigurationError, MarketflowError
 from marketflow.ingest.replay import ReplaySummary, replay_files
 from marketflow.lake import readers
@@ -22,6 +23,7 @@ from marketflow.stack.backend import backend
 from marketflow.stack.outage import end_offsets
 from marketflow.warehouse import schema
 from marketflow.warehouse.connection import connect
+from marketflow.warehouse.publish import publish
 
 Say = Callable[[str], None]
 INFRASTRUCTURE = ("postgres", "kafka", "s3")
@@ -107,7 +109,7 @@ def run_job(settings: Settings, name: str, *arguments: str) -> None:
 
 
 def run(settings: Settings, files: Sequence[Path], *, fresh: bool, say: Say, **options: str | None) -> Accounting:
-    """Publish the files, run stream, silver and gold once, and account for everything.
+    """Send the files, run stream, silver, gold and publication once, and account for everything.
 
     Raises:
         ConfigurationError: a file is missing, or what it holds cannot be told without an option.
@@ -127,12 +129,15 @@ def run_on_servers(
         say("emptying dataset replay")
         fresh_dataset.empty(settings)
     prepare_dataset(settings)
-    say(f"publishing {len(files)} file{'s' if len(files) > 1 else ''}")
+    say(f"reading {len(files)} file{'s' if len(files) > 1 else ''}")
     summary = replay_files(settings, files, progress=lambda path, n: say(f"  {path.name}: {n}"), **options)
     say(f"{summary.messages} messages are in Kafka; running the stream until it has them all")
     run_job(settings, "stream_market", "--available-now")
     say("running silver and gold")
     run_job(settings, "advance")
+    say("publishing gold to PostgreSQL")
+    for table in GOLD_TABLES:
+        publish(settings, table.qualified)
     return _account(settings, summary)
 
 
@@ -155,10 +160,17 @@ def _account(settings: Settings, summary: ReplaySummary) -> Accounting:
             for name in ("gold.bars", "gold.price_metrics", "gold.top_movers")
         }
     silver = _silver(settings)
+    with connect(settings, "marketflow_reader") as connection:
+        served = {name: connection.execute(f"select count(*) from {name}").fetchone() for name in gold}  # noqa: S608 - literal names
     problems = [
         f"{topic}: {count} messages in Kafka, {bronze[topic]} in bronze"
         for topic, count in kafka_counts.items()
         if bronze[topic] != count
+    ]
+    problems += [
+        f"{name}: {gold[name]} rows in the lake, {row[0]} in PostgreSQL"
+        for name, row in served.items()
+        if row and row[0] != gold[name]
     ]
     problems += _unbalanced(silver, kafka_counts, settings)
     return Accounting([_file(one) for one in summary.files], kafka_counts, bronze, silver, rejects, gold, problems)

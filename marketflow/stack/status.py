@@ -12,7 +12,7 @@ import psycopg
 
 from marketflow.catalog import render as text
 from marketflow.contracts.topics import TOPICS
-from marketflow.errors import MarketflowError
+from marketflow.errors import MarketflowError, SetupError
 from marketflow.services.backend import ServiceStatus
 from marketflow.settings import Settings
 from marketflow.stack.backend import backend
@@ -33,6 +33,7 @@ class Layer:
     complete_through: datetime
     age_s: float
     late: bool
+    newest_event_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Status:
     services: dict[str, ServiceStatus]
     layers: list[Layer] = field(default_factory=list)
     lag_messages: dict[str, int] = field(default_factory=dict)
-    open_gaps: int = 0
+    open_gaps: int | None = None
     outage: Outage | None = None
     free_disk_bytes: int = 0
     problems: list[str] = field(default_factory=list)
@@ -59,10 +60,12 @@ class Status:
 
 
 def _layers(connection: psycopg.Connection[tuple[Any, ...]], now: datetime) -> list[Layer]:
-    rows = connection.execute("select table_name, complete_through from ops.layer_freshness order by table_name")
+    rows = connection.execute(
+        "select table_name, complete_through, newest_event_at from ops.layer_freshness order by table_name"
+    )
     return [
-        Layer(name, at, (now - at).total_seconds(), now - at > _LATE_AFTER[name.split(".")[0]])
-        for name, at in rows.fetchall()
+        Layer(name, at, (now - at).total_seconds(), now - at > _LATE_AFTER[name.split(".")[0]], newest)
+        for name, at, newest in rows.fetchall()
     ]
 
 
@@ -84,8 +87,7 @@ def _lag(settings: Settings, connection: psycopg.Connection[tuple[Any, ...]]) ->
     return lags
 
 
-def _service_problems(settings: Settings, services: dict[str, ServiceStatus], stopped_by_hand: set[str]) -> list[str]:
-    del settings
+def _service_problems(services: dict[str, ServiceStatus], stopped_by_hand: set[str]) -> list[str]:
     return [
         f"{name} is {status.state}{': ' + status.detail if status.detail else ''}; `marketflow logs {name}`"
         for name, status in services.items()
@@ -106,10 +108,11 @@ def collect(settings: Settings) -> Status:
             gaps = connection.execute("select count(*) from ops.trade_gap where status = 'open'").fetchone()
         outage = outage_left(settings)
     except (psycopg.Error, MarketflowError) as error:
-        problems = [*_service_problems(settings, services, set()), f"PostgreSQL or Kafka does not answer: {error}"]
+        what = str(error) if isinstance(error, SetupError) else f"PostgreSQL or Kafka does not answer: {error}"
+        problems = [*_service_problems(services, set()), what]
         return Status(settings.dataset, services, free_disk_bytes=free, problems=problems)
     stopped = {name for (name,) in by_hand}
-    problems = _service_problems(settings, services, stopped)
+    problems = _service_problems(services, stopped)
     problems += [
         f"{layer.table_name} is complete through {layer.complete_through:%H:%M:%S} only, {layer.age_s / 60:.0f} min ago"
         for layer in layers
@@ -132,16 +135,23 @@ def render(status: Status) -> str:
         ],
     )
     layers = text.table(
-        ("table", "complete through (UTC)", "age", ""),
+        ("table", "complete through (UTC)", "age", "newest event (UTC)", ""),
         [
-            (layer.table_name, layer.complete_through, f"{layer.age_s:.0f} s", "late" if layer.late else "")
+            (
+                layer.table_name,
+                layer.complete_through,
+                text.age(layer.age_s),
+                layer.newest_event_at,
+                "late" if layer.late else "",
+            )
             for layer in status.layers
         ],
     )
     lag = ", ".join(f"{name} {count}" for name, count in status.lag_messages.items()) or "unknown"
     outage = f"{status.outage.hours_left:.0f} h" if status.outage else "unknown"
+    gaps = "unknown" if status.open_gaps is None else status.open_gaps
     facts = [
-        f"dataset {status.dataset} · open gaps {status.open_gaps} · outage that Kafka can bridge {outage} · "
+        f"dataset {status.dataset} · open gaps {gaps} · outage that Kafka can bridge {outage} · "
         f"free disk {status.free_disk_bytes / 1024**3:.0f} GiB",
         f"messages not yet in bronze: {lag}",
     ]

@@ -13,6 +13,7 @@ from marketflow.catalog.queries import run_on_postgres
 from marketflow.errors import SetupError
 from marketflow.services.supervisor import SupervisorBackend
 from marketflow.settings import Settings, load
+from marketflow.simulator import configuration
 from marketflow.stack import airflow, kafka, ports, postgres, s3, secrets
 from marketflow.stack.announce import warm_up
 from marketflow.stack.backend import backend
@@ -97,6 +98,8 @@ def _first_prices(settings: Settings) -> str:
 def run(settings: Settings, say: Say) -> None:
     """Start everything, wait for the first live rows, then start Airflow, which owns the services from then on."""
     step = _Steps(say)
+    if settings.dataset == "sim":
+        configuration.check(settings)
     secrets.ensure(settings)  # first of all: the services' environments hold them
     supervisor = backend(settings)
     settings = _prepare(settings, supervisor, step)

@@ -220,6 +220,10 @@ def _truth(case: Case, name: str) -> Path | None:
     path = case.truth_folder / f"{name}.ndjson" if case.truth_folder else None
     if path is not None and path.exists():
         return path
+    if case.settings.dataset == "sim" and case.truth_folder == case.settings.home / "truth":
+        detail = f"there is no {path}, so nothing is held against what the market did"
+        case.report.problem("bronze", f"bronze.{name}_raw", "all", "no truth", detail, count=1)
+        return None
     why = f"there is no {path}" if path else f"dataset {case.settings.dataset} has none"
     case.report.notes.append(f"bronze.{name}_raw is not held against a truth: {why}")
     return None

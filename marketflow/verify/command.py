@@ -69,11 +69,13 @@ def main(arguments: Sequence[str]) -> int:
     """Run with command-line arguments; 0 clean, 1 not clean, 2 or more where nothing could be judged."""
     asked = _parser().parse_args(arguments)
     try:
+        settings = load()
         report = run(
-            load(),
+            settings,
             hours=asked.hours,
             since=asked.since,
-            at_rest=asked.at_rest,
+            # nothing goes on writing a replay when its command has ended
+            at_rest=asked.at_rest or settings.dataset == "replay",
             truth_folder=asked.truth,
             layers=asked.layers,
             output=lambda line: print(line, file=sys.stderr if asked.json else sys.stdout, flush=True),

@@ -80,7 +80,7 @@ def _judge(case: Case, subject: Subject, state: cut.Published | None) -> None:
 
 def _first_hour(case: Case) -> int:
     """The first whole hour that must be in Postgres; the one in which the window begins may be there or not."""
-    begin = datetime.now(UTC) - timedelta(days=case.settings.publish_days) + timedelta(hours=1)
+    begin = datetime.now(UTC) - case.settings.published_window + timedelta(hours=1)
     return max(case.since_us or 0, cut.microseconds(begin)) // HOUR_US * HOUR_US
 
 
@@ -89,5 +89,5 @@ def _nothing_to_publish(case: Case, subject: Subject) -> str | None:
     if "gold" in case.layers and not case.space.rows(
         f"select 1 from {name} where hour_us >= {_first_hour(case)} limit 1"
     ):
-        return f"{subject.table} holds nothing in the last {case.settings.publish_days} days"
+        return f"{subject.table} holds nothing in the last {case.settings.published_window.days} days"
     return None

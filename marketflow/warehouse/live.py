@@ -63,7 +63,7 @@ def prune(connection: Connection, settings: Settings) -> int:
     row = connection.execute("select least(now(), max(poll_started_at)) from live.asset_observation").fetchone()
     if row is None or row[0] is None:
         return 0
-    oldest = row[0] - timedelta(days=settings.publish_days)
+    oldest = row[0] - settings.published_window
     return sum(
         connection.execute(f"delete from {table} where {time} < %s", (oldest,)).rowcount  # noqa: S608 - our own names
         for table, time in (
@@ -87,7 +87,7 @@ def _begin(connection: Connection, query: str, batch_id: int) -> bool:
 
 def _keep(observations: Iterable[Row], settings: Settings) -> list[Row]:
     """Without those that were older at their poll than what is kept: they would come and go with every poll."""
-    kept = timedelta(days=settings.publish_days)
+    kept = settings.published_window
     names = ASSET_OBSERVATION.column_names
     updated, polled = names.index("last_updated"), names.index("poll_started_at")
     return [row for row in observations if row[polled] - row[updated] < kept]

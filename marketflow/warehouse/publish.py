@@ -65,14 +65,14 @@ class _Work:
 def publish(settings: Settings, qualified: str, *, now: datetime | None = None) -> PublishReport:
     """Bring a gold table's copy in PostgreSQL up to the lake's newest snapshot; safe to run again at any time.
 
-    `now` is what `publish_days` is counted back from.
+    `now` is what the published window is counted back from.
 
     Raises:
         BusyError: the same table is being published by another process.
     """
     table = _gold(qualified)
     assert table.hour_column
-    oldest = _floor((now or datetime.now(UTC)) - timedelta(days=settings.publish_days))
+    oldest = _floor((now or datetime.now(UTC)) - settings.published_window)
     with table_lock(settings, f"published {qualified}"):
         with connect(settings) as connection:
             last, through = _audited(connection, qualified)

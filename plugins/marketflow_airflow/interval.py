@@ -9,6 +9,9 @@ from typing import Any
 
 from airflow.sdk import Param
 
+from marketflow_airflow.form import refuse_unknown
+
+PARTITION = "partition"
 KEY_FORMATS = {"hour": "%Y-%m-%dT%H:%M:%S", "day": "%Y-%m-%d"}
 STEPS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 
@@ -26,7 +29,7 @@ class Window:
 def partition_param(grain: str) -> dict[str, Param]:
     """The parameter by which a person asks for one window in the UI's form or with `dags test -c`."""
     return {
-        "partition": Param(
+        PARTITION: Param(
             None,
             type=["null", "string"],
             format="date-time",
@@ -43,7 +46,7 @@ def floor(at: datetime, grain: str) -> datetime:
 
 
 def _asked(params: Mapping[str, Any], grain: str) -> datetime | None:
-    text = params.get("partition")
+    text = params.get(PARTITION)
     if not text:
         return None
     at = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
@@ -57,7 +60,9 @@ def resolve(context: Mapping[str, Any], grain: str, *, now: datetime | None = No
 
     Raises:
         ValueError: the key and the parameter name different windows, or the key is not the start of one.
+        AirflowFailException: the run was given a key that the form does not have.
     """
+    refuse_unknown(context, [PARTITION])
     run, asked = context["dag_run"], _asked(context.get("params") or {}, grain)
     keyed = _from_key(run.partition_key, grain) if run.partition_key else None
     if keyed and asked and keyed != asked:

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, BaseOperator, Param
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from marketflow_airflow import feed_watch, stream_watch
+from marketflow_airflow.form import refuse_unknown
 from marketflow_airflow.service_round import ACTIONS, NO_ACTION, Condition, Request, Round, worst_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 CONNECTION_ID = "services"
 KAFKA_CONNECTION_ID = "marketflow_kafka"
+FORM = ("service", "action", "reason")
 
 
 class ServicesHook(BaseHook):
@@ -87,11 +89,11 @@ class ServicesOperator(BaseOperator):
         from marketflow.services.desired import set_defaults
         from marketflow.warehouse.connection import connect
 
+        request = self._request(context)
         hook = ServicesHook()
         settings, backend = hook.get_settings(), hook.get_conn()
         every = backend.definitions
         mine = {name: definition for name, definition in every.items() if name in self.services}
-        request = self._request(context)
         with connect(settings, autocommit=True) as connection:
             turn = Round(connection, backend, mine, context["dag_run"].run_id)
             set_defaults(connection, every.values())
@@ -115,7 +117,11 @@ class ServicesOperator(BaseOperator):
         """What is wrong with those that run."""
 
     def _request(self, context: Mapping[str, Any]) -> Request:
+        refuse_unknown(context, FORM)
         params, run = context["params"], context["dag_run"]
+        conf = run.conf or {}
+        if conf.get("action", NO_ACTION) != NO_ACTION and "service" not in conf and len(self.services) > 1:
+            raise AirflowFailException(f"say which service to {conf['action']}: {', '.join(self.services)}")
         return Request(
             service=params.get("service") or "",
             action=params.get("action") or NO_ACTION,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from marketflow_airflow.interval import Window, resolve
 
@@ -14,8 +15,8 @@ FIVE = datetime(2026, 11, 20, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def context(*, key=None, asked=None, logical_date=None, run_after=NOW):
-    run = SimpleNamespace(partition_key=key, logical_date=logical_date, run_after=run_after)
+def context(*, key=None, asked=None, logical_date=None, run_after=NOW, conf=None):
+    run = SimpleNamespace(partition_key=key, logical_date=logical_date, run_after=run_after, conf=conf)
     return {"dag_run": run, "params": {"partition": asked}}
 
 
@@ -82,3 +83,14 @@ def test_a_form_that_contradicts_the_key_is_refused():
 def test_a_key_that_is_not_the_start_of_a_window_is_refused_with_an_example(key, grain):
     with pytest.raises(ValueError, match=rf"{key}' does not name the start of a UTC {grain}, as '2026-11-20"):
         resolve(context(key=key), grain, now=NOW)
+
+
+@pytest.mark.parametrize("conf", [{"partitions": "2026-11-20T05:00:00Z"}, {"partition": None, "hour": 5}])
+def test_a_key_that_the_form_does_not_have_is_refused_and_not_tried_again(conf):
+    with pytest.raises(AirflowFailException, match=r"form has no (partitions|hour); it has: partition\."):
+        resolve(context(conf=conf), "hour", now=NOW)
+
+
+def test_keys_of_the_form_are_taken():
+    conf = {"partition": "2026-11-20T05:30:00Z"}
+    assert resolve(context(asked=conf["partition"], conf=conf), "hour", now=NOW).start == FIVE

@@ -49,7 +49,9 @@ def job(tmp_path, monkeypatch):
 
 
 def context(run_type="scheduled", key="2026-11-20T05:00:00"):
-    run = SimpleNamespace(partition_key=key, logical_date=None, run_after=datetime.now(UTC), run_type=run_type)
+    run = SimpleNamespace(
+        partition_key=key, logical_date=None, run_after=datetime.now(UTC), run_type=run_type, conf=None
+    )
     return {"dag_run": run, "params": {}}
 
 

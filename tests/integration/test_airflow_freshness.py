@@ -59,7 +59,7 @@ def trigger(tables=("silver.trades",), until=SIX, poll_s=0.2):
 
 
 def context():
-    run = SimpleNamespace(partition_key="2026-11-20T05:00:00", logical_date=None, run_after=SIX)
+    run = SimpleNamespace(partition_key="2026-11-20T05:00:00", logical_date=None, run_after=SIX, conf=None)
     return {"dag_run": run, "params": {}}
 
 

@@ -70,7 +70,7 @@ class World:
 
     def round(self, operator, *, by=None, **params):
         self._runs += 1
-        run = SimpleNamespace(dag_id="producers", run_id=f"run {self._runs}", triggering_user_name=by)
+        run = SimpleNamespace(dag_id="producers", run_id=f"run {self._runs}", triggering_user_name=by, conf=params)
         operator(task_id="round").execute({"dag_run": run, "params": params})
 
     def rows(self, query):
@@ -304,6 +304,22 @@ def test_a_choice_of_a_service_that_is_not_here_is_refused(world):
     world.services(world.producer())
     with pytest.raises(ValueError, match=r"service 'postgres' is none of producer-coinbase"):
         world.round(feeds(), by="ada", service="postgres", action="stop")
+
+
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ({"service": "producer-coinbase", "acton": "stop"}, "form has no acton; it has: service, action, reason"),
+        ({"action": "stop"}, "say which service to stop: .*producer-coinbase"),
+    ],
+)
+def test_a_misspelt_or_half_a_wish_fails_the_run_and_touches_nothing(world, form, says):
+    world.say()
+    world.services(world.producer())
+    with pytest.raises(AirflowException, match=says):
+        world.round(feeds(), by="ada", **form)
+    assert world.state() == "stopped"
+    assert world.events() == []
 
 
 def test_the_form_of_the_dag_reaches_the_service(world):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
 from marketflow import cli
 from marketflow.contracts.topics import TOPICS
+from marketflow.errors import SetupError
 from marketflow.settings import Settings, load
 from marketflow.stack import kafka
 from marketflow.warehouse.connection import connect
@@ -28,3 +30,19 @@ def test_bootstrap_makes_a_datasets_database_and_topics_and_may_be_run_again(
         assert connection.execute("select count(*) from gold.bars").fetchone() is not None
     known = kafka.admin(settings).list_topics(timeout=10).topics
     assert {topic.full_name(settings.topic_prefix) for topic in TOPICS} <= known.keys()
+
+
+def test_who_only_reads_reaches_its_datasets_database_alone_and_for_ten_minutes_at_most(embedded: Settings) -> None:
+    for database in ("airflow", "iceberg_catalog", "postgres"):
+        with pytest.raises(psycopg.OperationalError, match=f'permission denied for database "{database}"'):
+            connect(embedded, "marketflow_reader", database=database)
+    with connect(embedded, "marketflow_reader") as connection:
+        assert connection.execute("show statement_timeout").fetchone() == ("10min",)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="temporary"):
+            connection.execute("create temporary table mine (x int)")
+
+
+def test_a_dataset_that_was_never_started_is_said_to_be_that_and_no_server_to_be_down(embedded: Settings) -> None:
+    never = embedded.model_copy(update={"dataset": "aweek"})
+    with pytest.raises(SetupError, match=r"dataset aweek was never started here .*make up DATASET=aweek"):
+        connect(never)

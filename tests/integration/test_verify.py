@@ -64,6 +64,14 @@ def test_ids_in_an_open_hole_are_known_gaps_and_not_missing(world: World) -> Non
     assert gaps["bronze.trades_raw", "ETH-USD"] == 0
 
 
+def test_a_simulated_dataset_whose_truth_is_gone_is_not_called_clean(embedded: Settings, lake: SparkSession) -> None:
+    del lake
+    assert not (embedded.home / "truth").exists()
+    report = verify.run(embedded, at_rest=True, layers=("bronze",), output=lambda line: None)
+    told = {(one.table, one.kind) for one in report.problems}
+    assert {("bronze.trades_raw", "no truth"), ("bronze.prices_raw", "no truth")} <= told
+
+
 @dataclass(frozen=True)
 class Target:
     """One row of one table: how to pick it, how to change it, and what verify must call it."""

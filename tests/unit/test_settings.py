@@ -11,6 +11,7 @@ import pytest
 from marketflow.errors import ConfigurationError
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.settings import Settings, load
+from marketflow.simulator.configuration import SimulatorConfiguration
 
 
 def test_two_datasets_share_no_topic_namespace_database_or_checkpoint(tmp_path: Path) -> None:
@@ -33,7 +34,16 @@ def test_the_environment_wins_over_what_up_recorded(tmp_path: Path, monkeypatch:
     ("name", "value", "sentence"),
     [
         ("MARKETFLOW_DATASET", "prod", "MARKETFLOW_DATASET: Input should be 'sim', 'live' or 'replay'"),
-        ("MARKETFLOW_PRODUCTS", "BTC-USD,FOO-BAR", r"MARKETFLOW_PRODUCTS: .*unknown product \['FOO-BAR'\]"),
+        ("MARKETFLOW_PRODUCTS", "BTC-USD,FOO-BAR", "MARKETFLOW_PRODUCTS: unknown product FOO-BAR; known: "),
+        ("MARKETFLOW_PRODUCTS", " , ", "MARKETFLOW_PRODUCTS: at least one product is needed"),
+        ("MARKETFLOW_VS_CURRENCIES", "usd,xyz", "MARKETFLOW_VS_CURRENCIES: unknown currency xyz; .*got 'usd,xyz'"),
+        ("MARKETFLOW_POSTGRES_PORT", "99999", "MARKETFLOW_POSTGRES_PORT: .*65535"),
+        ("MARKETFLOW_SPARK_DRIVER_MEMORY", "lots", "MARKETFLOW_SPARK_DRIVER_MEMORY: "),
+        ("MARKETFLOW_ALERT_URL", "notaurl", "MARKETFLOW_ALERT_URL: must be an address like https://host:port/path"),
+        ("MARKETFLOW_ALERT_URL", "https://host:port", "MARKETFLOW_ALERT_URL: must be an address"),
+        ("MARKETFLOW_COINBASE_WS_URL", "https://host", "MARKETFLOW_COINBASE_WS_URL: .* wss://host"),
+        ("MARKETFLOW_PRODUCT", "ETH-USD", "MARKETFLOW_PRODUCT of the environment is no .*mean MARKETFLOW_PRODUCTS?"),
+        ("MARKETFLOW_XQ", "1", "MARKETFLOW_XQ of the environment is no setting of marketflow; .env.example lists them"),
         ("MARKETFLOW_COINGECKO_POLL_INTERVAL_S", "0", "MARKETFLOW_COINGECKO_POLL_INTERVAL_S: .*greater than 0"),
         ("MARKETFLOW_KAFKA_PORT", "many", "MARKETFLOW_KAFKA_PORT: .*valid integer"),
     ],
@@ -65,13 +75,18 @@ def test_simulated_feeds_stay_on_this_machine_and_live_ones_do_not(tmp_path: Pat
 def test_the_example_file_names_only_real_settings_with_their_defaults() -> None:
     text = (PROJECT_FOLDER / ".env.example").read_text()
     lines = dict(re.findall(r"^#(MARKETFLOW_[A-Z0-9_]+)=(.*)$", text, re.MULTILINE))
-    others = ("MARKETFLOW_SIMULATOR_RATE", "MARKETFLOW_SIMULATOR_SEED", "MARKETFLOW_SECRET_")
-    named = {name: value for name, value in lines.items() if not name.startswith(others)}
+    named = {name: value for name, value in lines.items() if not name.startswith("MARKETFLOW_SECRET_")}
     assert len(named) >= 25
+    simulators = {f"MARKETFLOW_SIMULATOR_{key.upper()}": of for key, of in SimulatorConfiguration.model_fields.items()}
     for name, value in named.items():
-        field = Settings.model_fields[name.removeprefix("MARKETFLOW_").lower()]
+        field = simulators.get(name) or Settings.model_fields[name.removeprefix("MARKETFLOW_").lower()]
         shown = ",".join(field.default) if isinstance(field.default, tuple) else field.default
         if name == "MARKETFLOW_HOME":
             assert field.default == PROJECT_FOLDER / value
         else:
             assert value == ("" if shown is None else f"{shown:g}" if isinstance(shown, float) else str(shown)), name
+
+
+def test_an_empty_line_of_the_file_is_a_setting_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARKETFLOW_ALERT_URL", "")
+    assert load(home=tmp_path).alert_url is None

@@ -224,7 +224,12 @@ def test_the_other_venues_are_known_though_they_have_no_parser(
         ("x.json", b'[{"current_price": 1}]', {}, "--vs-currency"),
         ("x.json", b'[{"trade_id": 1, "side": "buy"}]', {}, "--product"),
         ("x.ndjson", b"{}\n", {"venue": "Not A Venue"}, "--venue"),
+        ("x.ndjson", b"{}\n", {"venue": "coinbase"}, "--venue: 'coinbase' is unknown; known: .*coinbase_exchange"),
+        ("x.ndjson", MATCH, {"channel": "match"}, "--channel: 'match' is unknown; known: .*matches"),
+        ("x.ndjson", MATCH, {"vs_currency": "dollars"}, "--vs-currency: 'dollars'"),
         ("x.ndjson", MATCH, {"product": "BTC-DOGE"}, "--product"),
+        ("x.ndjson", b"\n\n", {}, r"x\.ndjson: holds no message"),
+        ("x.ndjson", b"once upon a time\n", {}, "the first begins 'once upon a time'.*--venue"),
     ],
 )
 def test_what_a_capture_lacks_is_asked_for_by_the_options_name(

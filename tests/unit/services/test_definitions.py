@@ -112,7 +112,7 @@ def test_the_embedded_environment_holds_the_settings_in_force_and_no_stray_varia
 ) -> None:
     monkeypatch.setenv("MARKETFLOW_PRODUCTS", "ETH-USD")
     monkeypatch.setenv("MARKETFLOW_SECRET_S3_ACCESS_KEY", "given")
-    monkeypatch.setenv("MARKETFLOW_NO_SUCH_SETTING", "x")
+    monkeypatch.setenv("MARKETFLOW_SIMULATOR_RATE", "10")
     monkeypatch.setenv("SUPERVISOR_ENABLED", "1")
     monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", "producers")
 
@@ -124,6 +124,7 @@ def test_the_embedded_environment_holds_the_settings_in_force_and_no_stray_varia
         "MARKETFLOW_DEPLOYMENT": "embedded",
         "MARKETFLOW_PRODUCTS": "ETH-USD",
         "MARKETFLOW_SECRET_S3_ACCESS_KEY": "given",
+        "MARKETFLOW_SIMULATOR_RATE": "10",
     }
     assert not {"SUPERVISOR_ENABLED", "AIRFLOW_CTX_DAG_ID"} & set(found)
     assert found["PYTHONUNBUFFERED"] == "1"

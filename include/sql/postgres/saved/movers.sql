@@ -1,4 +1,4 @@
--- Purpose: the latest five gainers and five losers of each source.
+-- Purpose: the latest five gainers and five losers of each source; stale_since is empty while they are of now.
 -- Parameters: none.
 -- Grain: one row per place in the latest ranking.
 select
@@ -10,6 +10,9 @@ select
     change_5min,
     volatility_5m,
     snapshot_ts,
+    case
+        when snapshot_ts < now() - interval '5 minutes' then snapshot_ts + interval '5 minutes'
+    end as stale_since,
     source
 from mart.top_movers
 where

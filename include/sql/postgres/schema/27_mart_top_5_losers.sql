@@ -1,5 +1,6 @@
 -- Purpose: the five assets that fell the most in five minutes, as of each market's latest snapshot. A market silent for
--- a day while others went on is left out; snapshot_ts says how old the ranking is.
+-- a day while others went on is left out. stale_since is null while the ranking is younger than five minutes; after
+-- that (a stop, a silent source) the time from which it is of other minutes than the last five.
 -- Parameters: none.
 -- Grain: one row per source, vs_currency, rank.
 create or replace view mart.top_5_losers as
@@ -29,7 +30,10 @@ select
     movers.change_1min,
     movers.change_5min,
     movers.volatility_5m,
-    movers.observed_at
+    movers.observed_at,
+    case
+        when movers.snapshot_ts < now() - interval '5 minutes' then movers.snapshot_ts + interval '5 minutes'
+    end as stale_since
 from mart.top_movers as movers
 inner join latest
     on
