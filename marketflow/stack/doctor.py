@@ -15,6 +15,7 @@ from marketflow.errors import MarketflowError
 from marketflow.paths import JARS_FOLDER
 from marketflow.settings import Settings
 from marketflow.stack import airflow, jars, status
+from marketflow.warehouse.connection import connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +102,13 @@ def _airflow(settings: Settings) -> Iterator[Finding]:
 
 
 def _locks(settings: Settings) -> Iterator[Finding]:
-    from marketflow.catalog.queries import run_on_postgres
-
-    rows = run_on_postgres(
-        settings,
-        "select distinct a.pid, a.application_name, now() - a.backend_start from pg_locks l "
-        "join pg_stat_activity a using (pid) "
-        "where l.locktype = 'advisory' and l.granted and a.datname = current_database()",
-    ).rows
+    # as the writer: PostgreSQL shows a role no more of other roles' sessions than that they are there
+    with connect(settings) as connection:
+        rows = connection.execute(
+            "select distinct a.pid, a.application_name, now() - a.backend_start from pg_locks l "
+            "join pg_stat_activity a using (pid) "
+            "where l.locktype = 'advisory' and l.granted and a.datname = current_database()"
+        ).fetchall()
     held = ", ".join(f"{name or 'unnamed'} (pid {pid}, {text.age(age.total_seconds())})" for pid, name, age in rows)
     yield Finding("locks", f"held by {held}" if rows else "none is held")
 
