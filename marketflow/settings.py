@@ -28,6 +28,7 @@ Dataset = Literal["sim", "live", "replay"]
 Deployment = Literal["embedded", "compose", "aws"]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 Port = Annotated[int, Field(ge=1, le=65_535)]
+PortOrAny = Annotated[int, Field(ge=0, le=65_535)]
 
 # MARKETFLOW_* names that are no field here: secrets, the simulator's own knobs, the wrapper's mark on its processes
 _OTHER_NAMES = ("MARKETFLOW_SECRET_", "MARKETFLOW_SIMULATOR_", "MARKETFLOW_SERVICE_RUN")
@@ -106,8 +107,8 @@ class Settings(BaseSettings):
     airflow_log_port: Port = 25793
     airflow_trigger_log_port: Port = 25794
     airflow_scheduler_health_port: Port = 25974
-    simulator_ws_port: Port = 25100
-    simulator_rest_port: Port = 25101
+    simulator_ws_port: PortOrAny = 25100
+    simulator_rest_port: PortOrAny = 25101
     producer_coinbase_metrics_port: Port = 25201
     producer_coingecko_metrics_port: Port = 25202
 

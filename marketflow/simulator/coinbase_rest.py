@@ -59,7 +59,7 @@ class CoinbaseRest:
             }
             for listing in self._history.listings.values()
         ]
-        return await self._faults.answer(request, COINBASE, msgspec.json.encode(listed))
+        return await self._faults.answer(request, COINBASE, lambda: msgspec.json.encode(listed))
 
     async def trades(self, request: web.Request) -> web.Response:
         """Newest first; `after=N` continues with older ids than N, `before=N` stops above N."""
@@ -75,5 +75,6 @@ class CoinbaseRest:
             return json_answer({"message": f"Invalid limit: 1 to {MAX_LIMIT}"}, HTTPStatus.BAD_REQUEST)
         page = self._history.page(product_id, limit=limit, after=cursors.get("after"), before=cursors.get("before"))
         headers = {"CB-BEFORE": str(page[0].trade_id), "CB-AFTER": str(page[-1].trade_id)} if page else {}
-        body = msgspec.json.encode([item(trade) for trade in page])
-        return await self._faults.answer(request, COINBASE, body, headers)
+        return await self._faults.answer(
+            request, COINBASE, lambda: msgspec.json.encode([item(trade) for trade in page]), headers
+        )

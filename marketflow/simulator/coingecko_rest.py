@@ -60,7 +60,7 @@ class CoinGeckoRest:
 
     async def ping(self, request: web.Request) -> web.Response:
         """The venue's sign of life."""
-        return await self._faults.answer(request, COINGECKO, b'{"gecko_says":"(V3) To the Moon!"}')
+        return await self._faults.answer(request, COINGECKO, lambda: b'{"gecko_says":"(V3) To the Moon!"}')
 
     async def markets(self, request: web.Request) -> web.Response:
         """One page of coins in one currency."""
@@ -77,7 +77,7 @@ class CoinGeckoRest:
             per_page=int(request.query.get("per_page", 100)),
             page=int(request.query.get("page", 1)),
         )
-        return await self._faults.answer(request, COINGECKO, self._body(items))
+        return await self._faults.answer(request, COINGECKO, lambda: self._body(items))
 
     def _refusal(self, request: web.Request) -> str:
         currency = request.query.get("vs_currency")

@@ -115,14 +115,22 @@ class FaultBox:
         return self.active
 
     def take(
-        self, venue: str, kinds: frozenset[FaultKind], now_us: int, *, product: str | None = None, channel: str = ""
+        self,
+        venue: str,
+        kinds: frozenset[FaultKind],
+        now_us: int,
+        *,
+        product: str | None = None,
+        channel: str = "",
+        most: int | None = None,
     ) -> list[FaultRequest]:
-        """The faults of these kinds that hit this message or request now; each one taken is counted."""
+        """The faults of these kinds that hit this message or request now, at most `most`; each one taken is counted."""
         hits: list[FaultRequest] = []
         for fault in self.pending(now_us):
             request = fault.request
             if (
-                request.fault in kinds
+                (most is None or len(hits) < most)
+                and request.fault in kinds
                 and request.venue in (None, venue)
                 and (request.product is None or request.product == product)
                 and (not channel or request.channel == channel)
@@ -130,7 +138,7 @@ class FaultBox:
                 if fault.remaining is not None:
                     fault.remaining -= 1
                 hits.append(request)
-        hits.extend(self._random_hits(venue, kinds, channel))
+        hits = [*hits, *self._random_hits(venue, kinds, channel)][:most]
         self.done.update(f"{venue}:{hit.fault.value}" for hit in hits)
         return hits
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 import msgspec
@@ -46,25 +46,24 @@ class HttpFaults:
         self.box = box
 
     async def answer(
-        self, request: web.Request, venue: str, body: bytes, headers: Mapping[str, str] | None = None
+        self, request: web.Request, venue: str, body: Callable[[], bytes], headers: Mapping[str, str] | None = None
     ) -> web.Response:
-        """The good answer, or the fault that hits this request."""
-        product = request.match_info.get("product_id")
-        hits = (
-            self.box.take(venue, BODY_FAULTS, time.time_ns() // 1000, product=product) if not self.box.is_idle else []
-        )
+        """The good answer, or the fault that hits this request; `body` is made only where it is sent."""
+        product, now_us = request.match_info.get("product_id"), time.time_ns() // 1000
+        # a request has one answer, so a second fault waits for the next
+        hits = [] if self.box.is_idle else self.box.take(venue, BODY_FAULTS, now_us, product=product, most=1)
         for hit in hits:
             return await self._fault(request, hit, body)
-        return json_bytes(body, headers=headers)
+        return json_bytes(body(), headers=headers)
 
-    async def _fault(self, request: web.Request, hit: FaultRequest, body: bytes) -> web.Response:
+    async def _fault(self, request: web.Request, hit: FaultRequest, body: Callable[[], bytes]) -> web.Response:
         if hit.fault is FaultKind.HTTP_429:
             return rate_limited(hit.retry_after)
         if hit.fault is FaultKind.HTTP_5XX:
             return json_answer({"status": 500, "error": "Internal Server Error"}, HTTPStatus.INTERNAL_SERVER_ERROR)
         if hit.fault is FaultKind.STALL:
             await asyncio.sleep(hit.seconds or STALL_S)
-            return json_bytes(body)
+            return json_bytes(body())
         if request.transport is not None:
             request.transport.abort()
         return json_bytes(b"")

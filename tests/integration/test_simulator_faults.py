@@ -110,6 +110,18 @@ async def test_reorder_swaps_two_trades_and_loses_none(simulator: Simulator) -> 
     assert_truth_is_whole(simulator, messages)
 
 
+def test_a_fault_that_another_one_kept_from_the_wire_is_not_counted_and_comes_with_the_next_answer(
+    simulator: Simulator,
+) -> None:
+    before = Counter(simulator.get("/control/status")[1]["faults_done"])
+    for fault in ("error_object", "http_429", "http_5xx"):
+        simulator.post("/control/faults", {"fault": fault, "venue": "coingecko"})
+    assert simulator.get(MARKETS)[0] == 429
+    assert Counter(simulator.get("/control/status")[1]["faults_done"]) - before == {"coingecko:http_429": 1}
+    assert simulator.get(MARKETS)[0] == 500
+    assert simulator.get(MARKETS)[:2] == (200, {"status": 500, "error": "Internal Server Error"})
+
+
 @pytest.mark.parametrize(
     ("fault", "is_bad"),
     [
