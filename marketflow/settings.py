@@ -222,6 +222,11 @@ class Settings(BaseSettings):
 
     # endpoints
     @property
+    def listen_host(self) -> str:
+        """Where our own servers listen: this machine alone; in a container all of its interfaces, for the others."""
+        return "0.0.0.0" if self.deployment == "compose" else self.host  # noqa: S104 - a container's own network
+
+    @property
     def bootstrap_servers(self) -> str:
         """Kafka's address."""
         return self.kafka_bootstrap_servers or f"{self.host}:{self.kafka_port}"

@@ -90,7 +90,7 @@ def _on_signals(stop: Callable[[], None]) -> None:
 
 async def _coinbase(settings: Settings) -> None:
     metrics = Metrics(coinbase_exchange.VENUE)
-    metrics.serve(settings.host, settings.producer_coinbase_metrics_port, "producer_coinbase_metrics_port")
+    metrics.serve(settings.listen_host, settings.producer_coinbase_metrics_port, "producer_coinbase_metrics_port")
     stopping = asyncio.Event()
     _on_signals(stopping.set)
     tail = await asyncio.to_thread(read_tail, settings, settings.products, stopping.is_set)
@@ -112,7 +112,7 @@ async def _coinbase(settings: Settings) -> None:
 async def _coingecko(settings: Settings) -> None:
     check_coingecko(settings)
     metrics = Metrics(coingecko.VENUE)
-    metrics.serve(settings.host, settings.producer_coingecko_metrics_port, "producer_coingecko_metrics_port")
+    metrics.serve(settings.listen_host, settings.producer_coingecko_metrics_port, "producer_coingecko_metrics_port")
     plan = COINGECKO_PLANS[settings.coingecko_plan]
     log(
         "starting",

@@ -69,10 +69,10 @@ class Service:
         await self._tick(now_us)
         runner = web.AppRunner(self._application(), access_log=None, handle_signals=False)
         await runner.setup()
-        site = web.TCPSite(runner, self._settings.host, self._settings.simulator_rest_port)
+        site = web.TCPSite(runner, self._settings.listen_host, self._settings.simulator_rest_port)
         try:
             await site.start()
-            host = self._settings.host
+            host = self._settings.listen_host
             rest_port = runner.addresses[0][1]
             ws_port = await self._socket.start(host, self._settings.simulator_ws_port)
             print(f"simulator ready: ws://{host}:{ws_port}{PATH} http://{host}:{rest_port}", flush=True)

@@ -90,3 +90,9 @@ def test_the_example_file_names_only_real_settings_with_their_defaults() -> None
 def test_an_empty_line_of_the_file_is_a_setting_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARKETFLOW_ALERT_URL", "")
     assert load(home=tmp_path).alert_url is None
+
+
+def test_only_in_a_container_is_there_anything_to_listen_to_from_outside(tmp_path: Path) -> None:
+    hosts = {deployment: load(home=tmp_path, deployment=deployment).listen_host for deployment in ("embedded", "aws")}
+    assert set(hosts.values()) == {"127.0.0.1"}
+    assert load(home=tmp_path, deployment="compose").listen_host == "0.0.0.0"

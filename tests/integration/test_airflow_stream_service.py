@@ -1,0 +1,152 @@
+"""Dag market_stream on a real supervisord, PostgreSQL and Kafka; the stream is a small program."""
+
+from __future__ import annotations
+
+# before anything of Airflow, which reads its settings when it is imported
+from tests import airflow_home  # noqa: F401
+
+# isort: split
+import json
+import os
+from datetime import UTC, datetime
+
+import pytest
+from airflow.sdk.exceptions import AirflowException
+from confluent_kafka import Producer
+
+from marketflow.contracts.topics import TOPICS, TRADES
+from marketflow.warehouse import progress
+from marketflow.warehouse.connection import connect
+from tests.integration.airflow_services_world import BROKEN, MINUTE, services_world
+from tests.integration.services_stage import SLEEPER, eventually
+
+
+@pytest.fixture
+def world(embedded, monkeypatch):
+    with services_world(embedded, monkeypatch) as built:
+        yield built
+
+
+def stream():
+    from marketflow_airflow.services import StreamOperator
+
+    return StreamOperator
+
+
+def told(world, event, at, *, query="bronze_trades_raw", batch_id=1, **measures):
+    with connect(world.settings) as connection:
+        progress.write(connection, [progress.ProgressEvent(query, "run", batch_id, event, at, **measures)], {})
+
+
+def up_for(world, monkeypatch, age):
+    """The stream's service, as if it had been started `age` ago."""
+    from marketflow.services import supervisor
+
+    real = supervisor._status
+    monkeypatch.setattr(supervisor, "_status", lambda *given: _older(real(*given), age.total_seconds()))
+
+
+def _older(status, seconds):
+    from dataclasses import replace
+
+    return replace(status, uptime_s=seconds) if status.state == "running" else status
+
+
+def test_a_stream_that_says_nothing_for_three_minutes_is_restarted_by_the_second_round_that_sees_it(world, monkeypatch):
+    world.services(world.stage.definition("market-stream", SLEEPER, group="stream"))
+    world.round(stream())
+    before = world.pid("market-stream")
+    told(world, "progress", datetime.now(UTC) - 4 * MINUTE)
+    up_for(world, monkeypatch, 60 * MINUTE)
+
+    world.round(stream())
+    assert world.pid("market-stream") == before
+    assert [event for event, _ in world.events("market-stream")] == ["started", "silent"]
+
+    world.execute("update ops.service_event set at = at - interval '1 minute'")
+    world.round(stream())
+    assert world.pid("market-stream") != before
+    assert [event for event, _ in world.events("market-stream")] == ["started", "silent", "restarted"]
+
+
+@pytest.mark.parametrize("event", ["started", "progress", "idle", "terminated"])
+def test_a_stream_that_said_anything_lately_is_left_alone(world, monkeypatch, event):
+    world.services(world.stage.definition("market-stream", SLEEPER, group="stream"))
+    world.round(stream())
+    before = world.pid("market-stream")
+    told(world, event, datetime.now(UTC) - MINUTE)
+    up_for(world, monkeypatch, 60 * MINUTE)
+
+    world.round(stream())
+    world.execute("update ops.service_event set at = at - interval '1 minute'")
+    world.round(stream())
+
+    assert world.pid("market-stream") == before
+    expected = ["started", "behind"] if event == "terminated" else ["started"]
+    assert [kind for kind, _ in world.events("market-stream")] == expected
+
+
+def test_a_stream_that_came_back_after_the_machine_slept_is_not_restarted(world, monkeypatch):
+    world.services(world.stage.definition("market-stream", SLEEPER, group="stream"))
+    world.round(stream())
+    before = world.pid("market-stream")
+    told(world, "progress", datetime.now(UTC) - 400 * MINUTE)
+    up_for(world, monkeypatch, 600 * MINUTE)
+
+    world.round(stream())
+    world.execute("update ops.service_event set at = at - interval '1 minute'")
+    told(world, "progress", datetime.now(UTC), batch_id=2)
+    world.round(stream())
+
+    assert world.pid("market-stream") == before
+    assert [event for event, _ in world.events("market-stream")] == ["started", "silent", "healthy"]
+
+
+def test_lag_is_kafkas_end_against_what_bronze_has_read(world):
+    from marketflow_airflow import services, stream_watch
+
+    world.services()
+    topic = TRADES.full_name(world.settings.topic_prefix)
+    producer = Producer({"bootstrap.servers": world.settings.bootstrap_servers, "compression.type": "zstd"})
+    ends_before = services.end_offsets(world.settings)
+    assert set(ends_before) == {one.full_name(world.settings.topic_prefix) for one in TOPICS}
+    for number in range(11_000):
+        producer.produce(topic, str(number).encode(), partition=number % 2)
+    producer.flush(30)
+
+    ends = services.end_offsets(world.settings)
+    assert ends[topic][0] - ends_before[topic][0] == 5_500
+    read = {name: {str(partition): end for partition, end in found.items()} for name, found in ends_before.items()}
+    now = datetime.now(UTC)
+    for number, (name, offsets) in enumerate(read.items()):
+        told(world, "progress", now, query=f"bronze_{number}", end_offsets=json.dumps({name: offsets}), input_rows=300)
+    with connect(world.settings) as connection:
+        found = stream_watch.read(connection, ends)
+    assert found.lag_messages == 11_000
+    assert found.input_rows_per_s == pytest.approx(4 * 300 / 300)
+    (condition,) = stream_watch.conditions(found, now, 3600.0)
+    assert condition.event == "behind"
+    assert condition.detail.startswith("11000 messages are not in bronze yet; 4 rows/s arrive")
+
+
+def test_a_query_that_ended_while_the_others_go_on_is_told(world):
+    from marketflow_airflow import services, stream_watch
+
+    world.services()
+    now = datetime.now(UTC)
+    told(world, "progress", now)
+    told(world, "terminated", now, query="live_prices", error="PSQLException: connection refused")
+    with connect(world.settings) as connection:
+        found = stream_watch.read(connection, {})
+    assert [one.detail for one in stream_watch.conditions(found, now, 3600.0)] == [
+        "live_prices ended: PSQLException: connection refused."
+    ]
+    assert services.KAFKA_CONNECTION_ID == "marketflow_kafka"
+    assert os.environ["AIRFLOW_CONN_MARKETFLOW_KAFKA"]
+
+
+def test_a_first_service_that_fails_at_once_is_told_before_its_pause_ends(world):
+    world.services(world.stage.definition("market-stream", BROKEN, group="stream"))
+    with pytest.raises(AirflowException, match="market-stream: could not start it: it is backoff"):
+        world.round(stream())
+    assert eventually(lambda: world.events("market-stream"), "an event")[0][0] == "down"
