@@ -26,19 +26,17 @@ def _body(text: str, context: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def post(text: str, context: Mapping[str, Any], url: str | None = None) -> bool:
-    """POST one alert to `url` or MARKETFLOW_ALERT_URL; False where neither is set."""
+def post(text: str, context: Mapping[str, Any]) -> bool:
+    """POST one alert to MARKETFLOW_ALERT_URL; False where it is not set."""
     from marketflow import settings
 
-    target = url or settings.load().alert_url
+    target = settings.load().alert_url
     if not target:
         return False
-    if not target.startswith(("http://", "https://")):
-        raise ValueError(f"MARKETFLOW_ALERT_URL must be an http address, not {target!r}")
-    request = urllib.request.Request(  # noqa: S310 - scheme checked above
+    request = urllib.request.Request(  # noqa: S310 - settings take an http address and no other
         target, json.dumps(_body(text, context)).encode(), {"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - scheme checked above
+    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - as above
         answer.read()
     return True
 

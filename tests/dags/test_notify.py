@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from marketflow.errors import ConfigurationError
 from marketflow_airflow import notify
 from marketflow_airflow.defaults import DEFAULT_ARGS
 from marketflow_airflow.gold import deadline
@@ -90,7 +91,7 @@ def test_where_nobody_is_to_be_told_the_log_says_so_and_nothing_fails(caplog):
 
 def test_an_address_that_is_none_is_refused_by_name(monkeypatch):
     monkeypatch.setenv("MARKETFLOW_ALERT_URL", "file:///etc/passwd")
-    with pytest.raises(ValueError, match="MARKETFLOW_ALERT_URL must be an http address"):
+    with pytest.raises(ConfigurationError, match="MARKETFLOW_ALERT_URL: must be an address like https"):
         notify.post("x", {})
 
 
