@@ -60,7 +60,7 @@ def test_a_recorded_morning_is_true_in_every_layer_and_every_gold_dag_restates_i
     # compared table by table and as a truth value: a difference of thousands of rows is not for pytest to explain
     same = [table for table in tables if _gold(settings, table) == before[table]]
     assert same == list(tables), "an hour written twice is the same hour"
-    judged = verify(settings, "--at-rest", "--truth", str(truth), "--json")
+    judged = verify(settings, "--truth", str(truth), "--json")
     assert judged.returncode == 0, judged.stdout[-6000:] + judged.stderr[-2000:]
     with connect(settings, "marketflow_reader") as connection:
         counts = {table: connection.execute(f"select count(*) from {table}").fetchone()[0] for table in tables}
