@@ -145,9 +145,11 @@ def in_range(name: str, number: Decimal) -> Decimal:
 def notional(price: Decimal, size: Decimal) -> Decimal:
     """Price times size, rounded half-even to 18 places once; a RejectionError where the result leaves the range."""
     product = MONEY.multiply(price, size)
-    if product >= LIMIT:
+    # the limit is for what is kept: rounding may reach it
+    rounded = MONEY.quantize(product, QUANTUM)
+    if rounded >= LIMIT:
         raise RejectionError(Reason.OUT_OF_RANGE, f"notional {shown(str(product))} has more than 20 integer digits")
-    return MONEY.quantize(product, QUANTUM)
+    return rounded
 
 
 def event_time_us(name: str, time: datetime, received: int) -> int:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,6 +23,7 @@ INT64 = 2**63 - 1
 INT32 = 2**31 - 1
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,9})?")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)")
+_WIDE = Context(prec=200, rounding=ROUND_HALF_EVEN)
 # the maker's side is on the wire
 _TAKER = {"buy": "sell", "sell": "buy"}
 
@@ -145,7 +146,7 @@ def _trade(body: dict[str, Any], product: str, message: Message) -> dict[str, An
     if side not in _TAKER:
         raise NoRow(f"side {side}")
     price, size = _positive(body, "price"), _positive(body, "size")
-    if price * size >= LARGEST:
+    if _WIDE.quantize(_WIDE.multiply(price, size), Decimal("1e-18")) >= LARGEST:
         raise NoRow("notional out of range")
     return {
         "venue": message.venue,

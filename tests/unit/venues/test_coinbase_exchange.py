@@ -209,6 +209,13 @@ def test_notional_is_rounded_half_even_to_18_places_once(price: str, size: str, 
     assert item.notional == Decimal(expected)
 
 
+def test_a_notional_that_only_its_rounding_takes_out_of_range_is_refused() -> None:
+    # below 10^20 by less than half of the last place
+    item = only(MATCH | {"price": "10000000000.000000000000000001", "size": "9999999999.999999999999999999"})
+    assert isinstance(item, RejectedItem)
+    assert item.reason is Reason.OUT_OF_RANGE
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -61,6 +61,8 @@ def test_a_rest_page_gives_a_trade_an_element_and_refuses_the_broken_one() -> No
         {"price": "1e-19"},  # more than 18 fraction digits
         {"price": "100000000000000000000"},  # 21 integer digits
         {"price": "1_000"},
+        # a notional that rounding takes to 10^20
+        {"price": "10000000000.000000000000000001", "size": "9999999999.999999999999999999"},
         {"size": "-1"},
         {"size": "0"},
         {"size": None},
