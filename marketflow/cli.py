@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,9 +35,11 @@ def _emit(value: Any, as_json: bool, text: Callable[[], None], indent: int | Non
 
 
 def _plain(value: Any) -> Any:
-    """JSON has neither NaN nor infinity: both become null, as in most of what writes JSON."""
+    """JSON has neither NaN nor infinity, which become null, nor bytes, which become text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
@@ -162,7 +165,8 @@ def sql(
         if parameter:
             raise ConfigurationError("--set is for saved queries; `marketflow sql --list` shows them")
         result = (queries.run_on_lake if lake else queries.run_on_postgres)(configuration, statement)
-    rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+    names = render.distinct(result.columns)
+    rows = [dict(zip(names, row, strict=True)) for row in result.rows]
     _emit(rows, as_json, lambda: typer.echo(render.table(result.columns, result.rows)))
 
 
@@ -193,13 +197,21 @@ def verify(
     ] = False,
     truth: Annotated[Path | None, typer.Option("--truth", help="Folder of truth files, if not the home's own.")] = None,
     hours: Annotated[float | None, typer.Option("--hours", help="Only what arrived in the last N hours.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Only what arrived from this time on (ISO 8601).")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option("--layers", help="Comma-separated: bronze, silver, gold, postgres, live.")
+    ] = None,
 ) -> None:
     """Compare every layer with the simulator's truth, by code that shares nothing with what it judges."""
     from marketflow.verify.command import main as judge
 
     arguments = [*(["--json"] if as_json else []), *(["--at-rest"] if at_rest else [])]
     arguments += ["--truth", str(truth)] if truth else []
-    arguments += ["--hours", str(hours)] if hours else []
+    arguments += ["--hours", str(hours)] if hours is not None else []
+    arguments += ["--since", since] if since else []
+    arguments += ["--layers", layers] if layers else []
     raise typer.Exit(judge(arguments))
 
 
@@ -247,13 +259,14 @@ def quarantine_redrive(
     reason: Annotated[str | None, typer.Option(help="Only items rejected for this reason.")] = None,
 ) -> None:
     """Parse rejected messages again after a fix; what parses now moves to its table."""
+    from marketflow.catalog import render
     from marketflow.lake import quarantine
     from marketflow.lake.session import spark
 
     configuration = settings.load()
     session = spark(configuration, "quarantine_redrive")
     try:
-        typer.echo(str(quarantine.redrive(session, configuration, reason=reason)))
+        typer.echo(render.records([asdict(one) for one in quarantine.redrive(session, configuration, reason=reason)]))
     finally:
         session.stop()
 

@@ -37,6 +37,18 @@ def age(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
 
 
+def distinct(columns: Sequence[str]) -> list[str]:
+    """The names, each once: a second `a` is `a_2`."""
+    names: list[str] = []
+    for column in columns:
+        name, number = column, 1
+        while name in names:
+            number += 1
+            name = f"{column}_{number}"
+        names.append(name)
+    return names
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Aligned columns, numbers to the right, cells cut at 96 characters, and the number of rows."""
     texts = [[cell(value)[:_WIDEST].replace("\n", " ") for value in row] for row in rows]

@@ -16,7 +16,11 @@ TRADE_GAP = Table(
         Column("last_missing_id", Type.LONG, "highest missing trade_id"),
         Column("detected_at", Type.TIMESTAMP, "when it was first seen"),
         Column("detected_by", Type.STRING, "producer or silver"),
-        Column("cause", Type.STRING, "drop, reconnect, backpressure, killed or unknown"),
+        Column(
+            "cause",
+            Type.STRING,
+            "drop, reconnect, backpressure, killed (the producer was not running: killed or stopped) or unknown",
+        ),
         Column("status", Type.STRING, "open, healed or unrecoverable"),
         Column("attempts", Type.INTEGER, "heals tried", "count"),
         Column("healed_at", Type.TIMESTAMP, "when the last missing trade was published", "", True),

@@ -42,7 +42,9 @@ def bars(
     vwap = notional / volume, half-even to 18 places. Unit: quote currency. Null without a trade.
     has_gap = some hole touches the bar. A hole is two trades a, b, neighbours by trade_id, with b.trade_id >
       a.trade_id + 1; it touches where min(a, b event_ts) < bar's end and max(a, b event_ts) ≥ open_ts.
-    is_complete = open_ts + interval ≤ complete_through; false where that is None. Never null.
+    is_complete = open_ts + interval ≤ complete_through, and some trade has event_ts ≥ open_ts + interval; false where
+      complete_through is None. Never null. The later trade's id is what tells whether one is missing before it: a feed
+      that is down, or a trade on its way over the bar's end, leaves the last bar incomplete (docs/decisions/0007).
 
     An interval without a trade is a row with trade_count 0 if it lies between the earliest and the latest of `trades`;
     there are no rows before the one or after the other. Source: by definition.
@@ -71,7 +73,7 @@ def bars(
         product_id=pl.lit(ordered.item(0, "product_id")),
         interval=pl.lit(interval),
         has_gap=_touched_by_holes(grid["open_ts"], ordered, step),
-        is_complete=pl.lit(False) if complete_through is None else pl.col("open_ts") + step <= complete_through,
+        is_complete=_complete(pl.col("open_ts") + step, ordered, complete_through),
     )
     return frames.conform(result.with_columns(vwap=_vwap(result["notional"], result["volume"])), BARS)
 
@@ -81,6 +83,13 @@ def _step(interval: str) -> timedelta:
     if interval not in BAR_INTERVALS_S:
         raise KernelError(f"unknown interval {interval!r}; known: {', '.join(BAR_INTERVALS_S)}")
     return timedelta(seconds=BAR_INTERVALS_S[interval])
+
+
+def _complete(ends: pl.Expr, ordered: pl.DataFrame, complete_through: datetime | None) -> pl.Expr:
+    """Whether silver covers a bar's end and a trade after it is known."""
+    if complete_through is None:
+        return pl.lit(False)
+    return (ends <= complete_through) & (ends <= ordered["event_ts"].max())
 
 
 def _ordered(trades: pl.DataFrame) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 `advance` moves a source by its own watermark, which lies in the same commit as the rows it covers: a crash at any
 point, and a batch that is run again, give the table that an undisturbed run gives. `close_hour` holds an hour of bronze
-against silver and inserts what is missing. Decisions: DESIGN section 3, "Rules that hold the layers together".
+against silver and inserts what is missing. Why it is so: docs/architecture.md, docs/decisions/0005-silver-batches.md.
 """
 
 from __future__ import annotations

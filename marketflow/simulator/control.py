@@ -96,6 +96,9 @@ class Control:
             return json_answer({"error": str(error)}, HTTPStatus.BAD_REQUEST)
         if fault.venue not in (None, *VENUES):
             return json_answer({"error": f"venue is one of {', '.join(VENUES)}"}, HTTPStatus.BAD_REQUEST)
+        if fault.product is not None and fault.product not in self._service.products:
+            known = ", ".join(self._service.products)
+            return json_answer({"error": f"product is one of {known}"}, HTTPStatus.BAD_REQUEST)
         at_feed = fault.venue in (None, VENUES[0])
         if at_feed and fault.fault is FaultKind.DISCONNECT:
             self._service.disconnect_feed(fault.seconds or 0.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -58,9 +59,9 @@ class FaultRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     venue: str | None = None
     product: str | None = None
     channel: str = "matches"
-    count: int | None = None
-    seconds: float | None = None
-    retry_after: int = 30
+    count: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    retry_after: Annotated[int, msgspec.Meta(ge=0)] = 30
     replace: bool = False
 
 

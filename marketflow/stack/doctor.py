@@ -17,6 +17,9 @@ from marketflow.settings import Settings
 from marketflow.stack import airflow, jars, status
 from marketflow.warehouse.connection import connect
 
+# what a finding is called that is no fault of the stack now, and good to know
+WARNING = "warning"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -87,6 +90,8 @@ def _services(settings: Settings) -> Iterator[Finding]:
         down = one.state not in ("running", "starting", "stopped")
         problem = f"{name} is {one.state}. Its log's last error: {_last_error(settings, name)}" if down else None
         yield Finding(f"service {name}", one.state, problem, f"`marketflow logs {name}`, then `make up` again")
+    for sentence in found.warnings:
+        yield Finding(WARNING, sentence)
     for sentence in found.problems:
         if not any(sentence.startswith(f"{name} is") for name in found.services):
             yield Finding(
@@ -109,7 +114,12 @@ def _locks(settings: Settings) -> Iterator[Finding]:
             "join pg_stat_activity a using (pid) "
             "where l.locktype = 'advisory' and l.granted and a.datname = current_database()"
         ).fetchall()
-    held = ", ".join(f"{name or 'unnamed'} (pid {pid}, {text.age(age.total_seconds())})" for pid, name, age in rows)
+    # of another role's session PostgreSQL shows neither name nor age
+    shown = [
+        (name or "another role", f"pid {pid}" + (f", {text.age(age.total_seconds())}" if age else ""))
+        for pid, name, age in rows
+    ]
+    held = ", ".join(f"{name} ({more})" for name, more in shown)
     yield Finding("locks", f"held by {held}" if rows else "none is held")
 
 
@@ -132,5 +142,6 @@ def render(findings: list[Finding]) -> str:
     """Problems first, each with its remedy; then what is well, a line each."""
     problems = [one for one in findings if one.problem]
     lines = [f"PROBLEM  {one.problem}\n         do: {one.remedy}" for one in problems]
-    lines += [f"ok       {one.what}: {one.seen}" for one in findings if not one.problem]
+    lines += [f"WARNING  {one.seen}" for one in findings if one.what == WARNING]
+    lines += [f"ok       {one.what}: {one.seen}" for one in findings if not one.problem and one.what != WARNING]
     return "\n".join([*lines, "", f"{len(problems)} problem{'' if len(problems) == 1 else 's'} found"])

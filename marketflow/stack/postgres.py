@@ -188,6 +188,20 @@ def bootstrap(settings: Settings) -> None:
         connection.execute(sql.SQL("grant connect on database {} to {}").format(own, reader))
         for name, limit in READER_LIMITS.items():
             connection.execute(sql.SQL("alter role {} set {} = {}").format(reader, sql.Identifier(name), limit))
+    _keep_from_readers(settings)
+
+
+def _keep_from_readers(settings: Settings) -> None:
+    """Advisory locks are how writers keep apart, so a reader must not take one; nor may it make large objects."""
+    with psycopg.connect(settings.dsn("postgres"), autocommit=True) as connection:
+        functions = connection.execute(
+            "select oid::regprocedure::text from pg_proc where pronamespace = 'pg_catalog'::regnamespace and "
+            "(proname ~ '^pg_.*advisory' or proname in ('lo_create', 'lo_creat', 'lo_from_bytea'))"
+        ).fetchall()
+        for (function,) in functions:
+            named = sql.SQL(function)
+            connection.execute(sql.SQL("revoke execute on function {} from public").format(named))
+            connection.execute(sql.SQL("grant execute on function {} to marketflow_writer").format(named))
 
 
 def environment(settings: Settings) -> dict[str, str]:

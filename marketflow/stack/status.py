@@ -48,6 +48,8 @@ class Status:
     outage: Outage | None = None
     free_disk_bytes: int = 0
     problems: list[str] = field(default_factory=list)
+    # what a person chose, or what is over: no fault of the stack now, and good to know
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def healthy(self) -> bool:
@@ -102,7 +104,11 @@ def collect(settings: Settings) -> Status:
     now = datetime.now(UTC)
     try:
         with connect(settings) as connection:
-            by_hand = connection.execute("select service from ops.service_desired where desired = 'stopped'").fetchall()
+            by_hand = connection.execute(
+                "select service, set_by, set_at from ops.service_desired where desired = 'stopped' order by service"
+            ).fetchall()
+            warnings = [f"{name} is stopped since {at:%H:%M:%S} UTC, by {who}" for name, who, at in by_hand]
+            warnings += _new_holes(connection)
             layers = _layers(connection, now)
             lag = _lag(settings, connection)
             gaps = connection.execute("select count(*) from ops.trade_gap where status = 'open'").fetchone()
@@ -111,7 +117,7 @@ def collect(settings: Settings) -> Status:
         what = str(error) if isinstance(error, SetupError) else f"PostgreSQL or Kafka does not answer: {error}"
         problems = [*_service_problems(services, set()), what]
         return Status(settings.dataset, services, free_disk_bytes=free, problems=problems)
-    stopped = {name for (name,) in by_hand}
+    stopped = {name for name, _, _ in by_hand}
     problems = _service_problems(services, stopped)
     problems += [
         f"{layer.table_name} is complete through {layer.complete_through:%H:%M:%S} only, {layer.age_s / 60:.0f} min ago"
@@ -122,7 +128,20 @@ def collect(settings: Settings) -> Status:
     if free < _FREE_DISK_WARNING_BYTES:
         problems.append(f"only {free / 1024**3:.1f} GiB of disk are free under {settings.home}")
     open_gaps = int(gaps[0]) if gaps else 0
-    return Status(settings.dataset, services, layers, lag, open_gaps, outage, free, problems)
+    return Status(settings.dataset, services, layers, lag, open_gaps, outage, free, problems, warnings)
+
+
+def _new_holes(connection: psycopg.Connection[tuple[Any, ...]]) -> list[str]:
+    """What the feeds lost in the last ten minutes and is not there yet, a sentence a venue and cause."""
+    rows = connection.execute(
+        "select venue, cause, count(*), sum(last_missing_id - first_missing_id + 1) from ops.trade_gap "
+        "where status = 'open' and detected_at > now() - interval '10 minutes' group by venue, cause order by 1, 2"
+    ).fetchall()
+    return [
+        f"{venue} lost {trades} trades in {holes} hole{'s' if holes > 1 else ''} in the last ten minutes ({cause}); "
+        "`marketflow sql gaps`"
+        for venue, cause, holes, trades in rows
+    ]
 
 
 def render(status: Status) -> str:
@@ -155,5 +174,10 @@ def render(status: Status) -> str:
         f"free disk {status.free_disk_bytes / 1024**3:.0f} GiB",
         f"messages not yet in bronze: {lag}",
     ]
-    verdict = "healthy" if status.healthy else "\n".join(f"PROBLEM {problem}" for problem in status.problems)
+    verdict = "\n".join(
+        [
+            *(["healthy"] if status.healthy else [f"PROBLEM {problem}" for problem in status.problems]),
+            *(f"WARNING {warning}" for warning in status.warnings),
+        ]
+    )
     return "\n\n".join([services, layers, "\n".join(facts), verdict])

@@ -1,7 +1,7 @@
 """Reads what a venue sent, slowly and strictly, with the standard library alone: the judge's own idea of the bytes.
 
 The bulk of plain trades and quotes is read inside DuckDB (include/sql/verify/coinbase_read.sql); whatever looks unusual
-there, REST pages and the aggregators' pages come here. What may become a row and what may not is DESIGN's "Numbers":
+there, REST pages and the aggregators' pages come here. What may become a row and what may not:
 at most 20 integer and 18 fraction digits, prices and sizes above zero, times from 2009 to 60 s after receipt.
 """
 

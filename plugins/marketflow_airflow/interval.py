@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import Param
+from airflow.sdk.exceptions import AirflowFailException
 
 from marketflow_airflow.form import refuse_unknown
 
@@ -49,7 +50,10 @@ def _asked(params: Mapping[str, Any], grain: str) -> datetime | None:
     text = params.get(PARTITION)
     if not text:
         return None
-    at = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    try:
+        at = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    except ValueError:
+        raise AirflowFailException(f"partition {text!r} is no time, as 2026-11-20T05:00:00Z is") from None
     return floor(at if at.tzinfo else at.replace(tzinfo=UTC), grain)
 
 
@@ -59,14 +63,14 @@ def resolve(context: Mapping[str, Any], grain: str, *, now: datetime | None = No
     A key is parsed rather than `partition_date` read, which is None for keys added at run time.
 
     Raises:
-        ValueError: the key and the parameter name different windows, or the key is not the start of one.
-        AirflowFailException: the run was given a key that the form does not have.
+        AirflowFailException: the run was given a key that the form does not have, or something that is no time; the
+            key and the parameter name different windows, or the key is not the start of one. Trying again won't help.
     """
     refuse_unknown(context, [PARTITION])
     run, asked = context["dag_run"], _asked(context.get("params") or {}, grain)
     keyed = _from_key(run.partition_key, grain) if run.partition_key else None
     if keyed and asked and keyed != asked:
-        raise ValueError(f"params.partition {asked} contradicts the run's partition_key {run.partition_key}")
+        raise AirflowFailException(f"partition {asked} contradicts the run's partition_key {run.partition_key}")
     now = now or datetime.now(UTC)
     if keyed:
         start, source = keyed, "partition_key"
@@ -86,5 +90,7 @@ def _from_key(key: str, grain: str) -> datetime:
         start = None
     if start is None or floor(start, grain) != start:
         example = datetime(2026, 11, 20, 5 if grain == "hour" else 0, tzinfo=UTC).strftime(KEY_FORMATS[grain])
-        raise ValueError(f"partition key {key!r} does not name the start of a UTC {grain}, as {example!r} does")
+        raise AirflowFailException(
+            f"partition key {key!r} does not name the start of a UTC {grain}, as {example!r} does"
+        )
     return start

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ START_PATIENCE_S = 20.0
 SETTLED_S = 3.0
 # how long a service that was down must run before it is said to be well
 WELL_AFTER_S = 30.0
+# a service that waits for another is running some time after the event that tells of its start
+STARTING = timedelta(minutes=2)
 _DONE: Mapping[str, Event] = {"start": "started", "stop": "stopped", "restart": "restarted"}
 _WORST_FIRST: tuple[Event, ...] = ("down", "silent", "behind")
 _ENDED_EVENTS = ("started", "stopped", "restarted", "healthy")
@@ -175,6 +177,26 @@ class Round:
                 if status.state != "running" or (last == "down" and (status.uptime_s or 0.0) < WELL_AFTER_S):
                     continue
                 record_event(self.connection, service, "healthy", f"It was {last} and is well.", run_id=self.run_id)
+            elif condition is None and service not in self.failures:
+                self._note_start_of_others(service, status)
+
+    def _note_start_of_others(self, service: str, status: ServiceStatus) -> None:
+        """A crash is mended by the supervisor within seconds, before any round can see it: its trace is a new start."""
+        from marketflow.services.desired import record_event
+
+        if status.state != "running" or status.since is None:
+            return
+        row = self.connection.execute(
+            "select max(at), max(at) filter (where event in ('started', 'restarted')) from ops.service_event "
+            "where service = %s",
+            (service,),
+        ).fetchone()
+        noted, started = row or (None, None)
+        if (noted and status.since <= noted) or (started and status.since <= started + STARTING):
+            return
+        detail = f"It runs since {status.since:%Y-%m-%d %H:%M:%S} UTC, and no round started it: "
+        detail += "its supervisor did, after its process ended, or `make up`."
+        record_event(self.connection, service, "restarted" if noted else "started", detail, run_id=self.run_id)
 
     def last_event(self, service: str) -> str | None:
         """What was last written about a service."""

@@ -72,7 +72,7 @@ def test_a_form_that_agrees_with_the_key_is_no_contradiction():
 
 
 def test_a_form_that_contradicts_the_key_is_refused():
-    with pytest.raises(ValueError, match=r"2026-11-20 04:00:00.*contradicts .*2026-11-20T05:00:00"):
+    with pytest.raises(AirflowFailException, match=r"2026-11-20 04:00:00.*contradicts .*2026-11-20T05:00:00"):
         resolve(context(key="2026-11-20T05:00:00", asked="2026-11-20T04:30:00Z"), "hour", now=NOW)
 
 
@@ -81,7 +81,7 @@ def test_a_form_that_contradicts_the_key_is_refused():
     [("2026-11-20T05:30:00", "hour"), ("2026-11-20", "hour"), ("yesterday", "hour"), ("2026-11-20T05:00:00", "day")],
 )
 def test_a_key_that_is_not_the_start_of_a_window_is_refused_with_an_example(key, grain):
-    with pytest.raises(ValueError, match=rf"{key}' does not name the start of a UTC {grain}, as '2026-11-20"):
+    with pytest.raises(AirflowFailException, match=rf"{key}' does not name the start of a UTC {grain}, as '2026-11-20"):
         resolve(context(key=key), grain, now=NOW)
 
 
@@ -94,3 +94,8 @@ def test_a_key_that_the_form_does_not_have_is_refused_and_not_tried_again(conf):
 def test_keys_of_the_form_are_taken():
     conf = {"partition": "2026-11-20T05:30:00Z"}
     assert resolve(context(asked=conf["partition"], conf=conf), "hour", now=NOW).start == FIVE
+
+
+def test_a_partition_that_is_no_time_is_refused_and_not_tried_again():
+    with pytest.raises(AirflowFailException, match="partition 'banana' is no time, as 2026-11-20T05:00:00Z is"):
+        resolve(context(asked="banana"), "hour", now=NOW)

@@ -6,6 +6,8 @@ from __future__ import annotations
 from tests import airflow_home
 
 # isort: split
+import os
+import signal
 import time
 from datetime import UTC, datetime
 
@@ -15,6 +17,7 @@ from airflow.sdk.exceptions import AirflowException
 from marketflow.warehouse import ledger
 from marketflow.warehouse.connection import connect
 from tests.integration.airflow_services_world import BROKEN, SAYS, services_world
+from tests.integration.services_stage import eventually
 
 
 def rounds_until_one_fails(world):
@@ -89,6 +92,23 @@ def test_a_restart_by_hand_is_done_once_even_where_its_task_is_tried_again(world
     assert world.pid() == after
     assert world.events()[-1] == ("restarted", "ada asked: new key")
     assert [event for event, _ in world.events()] == ["started", "restarted"]
+
+
+def test_a_crash_that_the_supervisor_mended_before_any_round_saw_it_leaves_an_event(world):
+    world.say()
+    world.services(world.producer())
+    world.round(feeds())
+    world.execute("update ops.service_event set at = at - interval '10 minutes'")
+    killed = world.pid()
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: world.state() == "running" and world.pid() not in (None, killed), "a new process")
+
+    world.round(feeds())
+    world.round(feeds())
+
+    events = world.events()
+    assert [event for event, _ in events] == ["started", "restarted"]
+    assert "its supervisor did, after its process ended" in events[-1][1]
 
 
 def test_a_changed_configuration_restarts_what_runs(world):

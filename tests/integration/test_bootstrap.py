@@ -40,6 +40,12 @@ def test_who_only_reads_reaches_its_datasets_database_alone_and_for_ten_minutes_
         assert connection.execute("show statement_timeout").fetchone() == ("10min",)
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="temporary"):
             connection.execute("create temporary table mine (x int)")
+    for statement in ("select pg_try_advisory_lock(1)", "select pg_advisory_xact_lock(1, 2)", "select lo_create(0)"):
+        with (
+            connect(embedded, "marketflow_reader") as connection,
+            pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied for function"),
+        ):
+            connection.execute(statement)
 
 
 def test_a_dataset_that_was_never_started_is_said_to_be_that_and_no_server_to_be_down(embedded: Settings) -> None:

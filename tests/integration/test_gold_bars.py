@@ -63,7 +63,8 @@ def oracle(trades: list[Row], complete_through: datetime) -> list[Row]:
             while opening <= max(times):
                 end = opening + timedelta(seconds=seconds)
                 inside = [row for row in own if opening <= row["event_ts"] < end]
-                bars.append(bar(product, interval, opening, end, inside, holes, complete_through))
+                covered = min(complete_through, max(times))
+                bars.append(bar(product, interval, opening, end, inside, holes, covered))
                 opening = end
     return sorted(bars, key=lambda row: tuple(row[name] for name in BARS.key))
 

@@ -278,7 +278,16 @@ def test_a_rest_connection_can_be_cut(simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{"fault": "earthquake"}, {"fault": "drop", "venue": "mars"}, {"fault": "drop", "colour": 1}, {}]
+    "body",
+    [
+        {"fault": "earthquake"},
+        {"fault": "drop", "venue": "mars"},
+        {"fault": "drop", "product": "NOPE-USD"},
+        {"fault": "drop", "count": -5},
+        {"fault": "stall", "seconds": 0},
+        {"fault": "drop", "colour": 1},
+        {},
+    ],
 )
 def test_an_unknown_fault_is_refused(simulator: Simulator, body: Message) -> None:
     assert simulator.post("/control/faults", body)[0] == 400

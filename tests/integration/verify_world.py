@@ -115,7 +115,10 @@ def say_trade(world: World, received: datetime, partition: int, trade: Row) -> N
         return
     message = match(trade)
     head = header(world, received, "coinbase_exchange", "matches")
-    accept_trade(world, trade, place(world, "trades", partition, json.dumps(message), head), 0)
+    value = json.dumps(message)
+    if trade["trade_id"] % 70 == 0:  # a name that occurs twice: the last value counts
+        value = '{"trade_id": 7, ' + value[1:]
+    accept_trade(world, trade, place(world, "trades", partition, value, head), 0)
     if trade["trade_id"] % 50 == 0:  # sent twice: a duplicate that silver drops
         place(world, "trades", partition, json.dumps(message | {"type": "last_match"}), head)
     if trade["trade_id"] % 40 == 0:

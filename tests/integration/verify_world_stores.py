@@ -151,10 +151,12 @@ def bars(world: World) -> list[Row]:
         ]
         for interval, step in STEPS.items():
             opened = floor(min(row["event_ts"] for row in trades), step)
-            while opened <= max(row["event_ts"] for row in trades):
+            last = max(row["event_ts"] for row in trades)
+            while opened <= last:
                 inside = [row for row in trades if opened <= row["event_ts"] < opened + step]
-                touched = any(first < opened + step and last >= opened for first, last in holes)
-                result.append(bar(product, interval, opened, inside, touched, opened + step <= world.now))
+                touched = any(early < opened + step and late >= opened for early, late in holes)
+                complete = opened + step <= min(world.now, last)
+                result.append(bar(product, interval, opened, inside, touched, complete))
                 opened += step
     return result
 

@@ -1,5 +1,5 @@
 -- Purpose: what gold.bars must hold of the trades in the table `trades`, by its own definition.
--- Parameters: $complete_through, µs; bars that end by then are complete.
+-- Parameters: $complete_through, µs; bars that end by then, with a trade after them, are complete.
 -- Grain: one row per venue, product, interval and opening time, from a product's first trade to its last.
 with intervals (name, step) as (
     values ('1m', 60000000), ('5m', 300000000), ('1h', 3600000000)
@@ -39,6 +39,7 @@ grid as (
         product_id,
         intervals.name as "interval",
         step,
+        last_ts,
         unnest(range(first_ts // step * step, last_ts // step * step + step, step)) as open_ts
     from (
         select
@@ -88,7 +89,7 @@ select
     coalesce(totals.buy_volume, 0)::decimal(38, 18) as buy_volume,
     coalesce(totals.sell_volume, 0)::decimal(38, 18) as sell_volume,
     touched.open_ts is not null as has_gap,
-    grid.open_ts + grid.step <= $complete_through as is_complete,
+    grid.open_ts + grid.step <= least($complete_through, grid.last_ts) as is_complete,
     grid.open_ts // 3600000000 * 3600000000 as hour_us
 from grid
 left join totals using (venue, product_id, "interval", open_ts)

@@ -30,6 +30,16 @@ guarded as (
     from texts
 ),
 
+-- of a name that occurs twice DuckDB takes the first value, and every other reader the last
+single as (
+    select
+        part,
+        "position",
+        received_at,
+        case when len(json_keys(message)) = len(list_distinct(json_keys(message))) then message end as message
+    from guarded
+),
+
 fields as (
     select
         part,
@@ -51,7 +61,7 @@ fields as (
                 '$.open_24h', '$.high_24h', '$.low_24h', '$.volume_24h'
             ]
         ) as t
-    from guarded
+    from single
 ),
 
 typed as (

@@ -33,3 +33,18 @@ def test_a_null_is_empty_a_time_is_to_the_second_and_bytes_are_text() -> None:
 def test_no_rows_are_said_so() -> None:
     assert render.table(("a",), []).endswith("(0 rows)")
     assert render.records([]) == "(0 rows)"
+
+
+def test_a_column_that_shares_its_name_keeps_its_value_under_another() -> None:
+    assert render.distinct(("a", "b", "a", "a_2", "a")) == ["a", "b", "a_2", "a_2_2", "a_3"]
+
+
+def test_an_age_is_said_in_the_unit_that_fits() -> None:
+    assert [render.age(seconds) for seconds in (7, 99, 100, 75 * 60, 3 * 3600, 9 * 86400)] == [
+        "7 s",
+        "99 s",
+        "2 min",
+        "75 min",
+        "3.0 h",
+        "9 days",
+    ]

@@ -84,7 +84,7 @@ def slow_bars(rows: list[Row], interval: str, start: datetime, end: datetime, th
                             and max(a["event_ts"], b["event_ts"]) >= opening
                             for a, b in pairwise(rows)
                         ),
-                        "is_complete": closing <= through,
+                        "is_complete": closing <= through and any(r["event_ts"] >= closing for r in rows),
                     }
                 )
             opening = closing
@@ -223,6 +223,17 @@ def test_a_bar_is_complete_when_its_end_is_exactly_at_complete_through() -> None
     assert [r["is_complete"] for r in minutes(*rows, through=NOON + timedelta(seconds=60))] == [True, False]
     assert [r["is_complete"] for r in minutes(*rows, through=NOON + timedelta(seconds=59.999999))] == [False, False]
     assert [r["is_complete"] for r in minutes(*rows)] == [False, False]  # nothing is known of silver yet
+
+
+def test_the_last_bar_is_not_complete_before_a_later_trade_is_known() -> None:
+    """A feed that is down, or a trade that is on its way over the minute's end: more of the bar may exist."""
+    covered = NOON + timedelta(minutes=10)
+    last = [trade(1, 0), trade(2, 70), trade(3, 80)]
+    assert [r["is_complete"] for r in minutes(*last, through=covered)] == [True, False]
+    [_, minute, _] = minutes(*last, trade(4, 120), through=covered)
+    assert (minute["is_complete"], minute["has_gap"]) == (True, False)
+    [_, minute, _] = minutes(*last, trade(7, 120), through=covered)
+    assert (minute["is_complete"], minute["has_gap"]) == (True, True)
 
 
 def test_a_vwap_that_falls_on_a_tie_is_rounded_half_to_even() -> None:
