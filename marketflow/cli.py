@@ -117,6 +117,34 @@ def logs(
 
 
 @app.command()
+def sources(as_json: Json = False) -> None:
+    """Each source's last message, rate, reconnects, queue, open gaps and quota."""
+    from datetime import UTC, datetime
+
+    from marketflow.stack import sources as view
+
+    found = view.collect(settings.load())
+    _emit([view.as_dict(one) for one in found], as_json, lambda: typer.echo(view.render(found, datetime.now(UTC))))
+
+
+@app.command()
+def gaps(
+    show_all: Annotated[bool, typer.Option("--all", help="Healed ones and those that cannot be, too.")] = False,
+    product: Annotated[str | None, typer.Option(help="Only this product.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List the gap ledger: which trades are missing, since when and why."""
+    from marketflow.catalog import render
+    from marketflow.warehouse import ledger
+    from marketflow.warehouse.connection import connect
+
+    with connect(settings.load(), "marketflow_reader") as connection:
+        rows = ledger.listed(connection, open_only=not show_all, product_id=product, limit=limit)
+    _emit(rows, as_json, lambda: typer.echo(render.records(rows)))
+
+
+@app.command()
 def movers(
     watch: Annotated[
         bool, typer.Option("--watch", help="Follow: print again with every new snapshot; with --json a line each.")

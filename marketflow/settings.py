@@ -168,10 +168,11 @@ class Settings(BaseSettings):
     @field_validator("products")
     @classmethod
     def _known_products(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [product for product in value if product not in PRODUCTS]
+        known = {name for name, product in PRODUCTS.items() if "coinbase_exchange" in product.names}
+        unknown = [product for product in value if product not in known]
         if unknown or not value:
             wrong = f"unknown product {', '.join(unknown)}" if unknown else "at least one product is needed"
-            raise ValueError(f"{wrong}; known: {', '.join(sorted(PRODUCTS))}")
+            raise ValueError(f"{wrong}; known: {', '.join(sorted(known))}")
         return value
 
     @field_validator("vs_currencies")

@@ -17,7 +17,11 @@ class Product:
 
 def _coinbase(base: str, quote: str = "USD") -> Product:
     product_id = f"{base}-{quote}"
-    return Product(product_id, base, quote, {"coinbase_exchange": product_id})
+    return Product(product_id, base, quote, {"coinbase_exchange": product_id, "coinbase_advanced": product_id})
+
+
+def _binance(base: str, quote: str = "USDT") -> Product:
+    return Product(f"{base}-{quote}", base, quote, {"binance": f"{base}{quote}"})
 
 
 _BASES = ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "LTC", "AVAX", "LINK", "DOT", "BAND", "SKL")
@@ -39,6 +43,7 @@ PRODUCTS: dict[str, Product] = {
     for product in (
         *(_coinbase(base) for base in _BASES),
         *(_coinbase(base, quote) for base, quote in _CAPTURED),
+        *(_binance(base) for base in _BASES if base not in ("BAND", "SKL")),
     )
 }
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from marketflow.contracts.products import PRODUCTS, VS_CURRENCIES
 from marketflow.contracts.topics import SCHEMA_VERSION, TOPICS, Topic, message_key
 from marketflow.errors import ConfigurationError
-from marketflow.ingest.captures import Captured, files_of, read
+from marketflow.ingest.captured import Captured
+from marketflow.ingest.captures import files_of, read
 from marketflow.ingest.publisher import KafkaPublisher
 from marketflow.ingest.sniff import KNOWN_CHANNELS, KNOWN_VENUES, NOBODY, Identity, identify, topic_for, venue_in_path
 from marketflow.settings import Settings

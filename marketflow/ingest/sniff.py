@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from marketflow.contracts.topics import CANDLES, PRICES, TICKER, TRADES, Topic
-from marketflow.ingest.captures import DECODE_ERRORS, time_us
+from marketflow.ingest.captured import time_us
 from marketflow.venues import coinbase_exchange, coingecko
+from marketflow.venues.validation import DECODE_ERRORS
 
 _COINBASE_TYPES = ("match", "last_match", "ticker", "heartbeat", "subscriptions")
 _TOPIC_OF_CHANNEL = {

@@ -33,11 +33,9 @@ def reached(spark: SparkSession, settings: Settings, name: str, trades: DataFram
     if changes.everything:
         return {hour for extent in known.values() for hour in gold_hours.between(extent.first, _past(extent.last))}
     asked = [
-        stretch
-        for product_id, hours in changes.touched.items()
-        if product_id in known
-        for run in gold_hours.runs(hours)
-        for stretch in gold_neighbours.stretches(product_id, run)
+        Stretch(venue, product_id, run)
+        for venue, product_id in known
+        for run in gold_hours.runs(changes.touched.get(product_id, ()))
     ]
     found = gold_neighbours.contexts(spark, trades, known, asked)
     between = (gold_hours.between(context.first, _past(context.last)) for context in found.values())
@@ -55,11 +53,10 @@ def rows(
     """Bars of all products and intervals in these hours, computed by the kernel in Spark's workers."""
     known = gold_neighbours.extents(spark, name)
     asked = [
-        stretch
-        for product_id, extent in known.items()
+        Stretch(venue, product_id, run)
+        for (venue, product_id), extent in known.items()
         for run in gold_hours.runs(hours, longest=_LONGEST_RUN)
         if run.start <= extent.last and extent.first < run.end
-        for stretch in gold_neighbours.stretches(product_id, run)
     ]
     contexts = gold_neighbours.contexts(spark, trades, known, asked)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,6 +18,10 @@ DISORDER = timedelta(seconds=60)
 _MICROSECOND = timedelta(microseconds=1)
 # neighbours are usually minutes away; each wider look is taken only for what the narrower one did not find
 _REACHES: tuple[timedelta | None, ...] = (timedelta(hours=2), timedelta(days=2), timedelta(days=60), None)
+
+
+# venue and product
+Market = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,11 @@ class Stretch:
     product_id: str
     run: Run
 
+    @property
+    def market(self) -> Market:
+        """Venue and product."""
+        return self.venue, self.product_id
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -45,29 +54,39 @@ class Context:
     last: datetime
 
 
-def extents(spark: SparkSession, name: str) -> dict[str, Extent]:
-    """First and last trade of each product, from metadata alone."""
-    bounds = "readable_metrics.event_ts"
+def extents(spark: SparkSession, name: str) -> dict[Market, Extent]:
+    """First and last trade of each product at each venue, from metadata alone.
+
+    A file that may hold trades of several venues counts for each of them, so an extent may be too wide, never too
+    narrow; a venue that no file can hold is not there.
+    """
+    bounds = "readable_metrics"
     rows = (
         spark.table(f"{name}.files")
-        .groupBy(f.col("partition.product_id").alias("product_id"))
+        .groupBy(
+            f.col("partition.product_id").alias("product_id"),
+            f.expr(f"{bounds}.venue.lower_bound").alias("lowest"),
+            f.expr(f"{bounds}.venue.upper_bound").alias("highest"),
+        )
         .agg(
-            f.min(f.unix_micros(f.expr(f"{bounds}.lower_bound"))).alias("first"),
-            f.max(f.unix_micros(f.expr(f"{bounds}.upper_bound"))).alias("last"),
+            f.min(f.unix_micros(f.expr(f"{bounds}.event_ts.lower_bound"))).alias("first"),
+            f.max(f.unix_micros(f.expr(f"{bounds}.event_ts.upper_bound"))).alias("last"),
         )
         .collect()
     )
-    return {row.product_id: Extent(gold_hours.moment(row["first"]), gold_hours.moment(row["last"])) for row in rows}
-
-
-def stretches(product_id: str, run: Run) -> Iterator[Stretch]:
-    """The run at every venue that trades the product."""
-    for venue in PRODUCTS[product_id].names:
-        yield Stretch(venue, product_id, run)
+    found: dict[Market, Extent] = {}
+    for row in rows:
+        for venue in PRODUCTS[row.product_id].names:
+            # bounds are cut to 16 characters, the upper one rounded up
+            if (row.lowest or "") <= venue and (row.highest is None or venue <= row.highest):
+                first, last = gold_hours.moment(row["first"]), gold_hours.moment(row["last"])
+                known = found.get((venue, row.product_id), Extent(first, last))
+                found[venue, row.product_id] = Extent(min(first, known.first), max(last, known.last))
+    return found
 
 
 def contexts(
-    spark: SparkSession, trades: DataFrame, known: dict[str, Extent], asked: Iterable[Stretch]
+    spark: SparkSession, trades: DataFrame, known: dict[Market, Extent], asked: Iterable[Stretch]
 ) -> dict[Stretch, Context]:
     """For each stretch the times to read so that every bar in it has its neighbours by time and by trade_id.
 
@@ -80,7 +99,7 @@ def contexts(
     after = _search(spark, trades, wanted, known, earlier=False)
     found = {}
     for stretch in wanted:
-        extent = known[stretch.product_id]
+        extent = known[stretch.market]
         first = before.get(stretch, stretch.run.start) - DISORDER
         last = after.get(stretch, stretch.run.end) + DISORDER
         found[stretch] = Context(
@@ -91,14 +110,14 @@ def contexts(
 
 
 def _search(
-    spark: SparkSession, trades: DataFrame, wanted: list[Stretch], known: dict[str, Extent], *, earlier: bool
+    spark: SparkSession, trades: DataFrame, wanted: list[Stretch], known: dict[Market, Extent], *, earlier: bool
 ) -> dict[Stretch, datetime]:
     """The last trade before (or first after) each stretch that has one, at least DISORDER away from it."""
     found: dict[Stretch, datetime] = {}
     for reach in _REACHES:
         windows = {}
         for stretch in wanted:
-            extent = known[stretch.product_id]
+            extent = known[stretch.market]
             limit = stretch.run.start - DISORDER if earlier else stretch.run.end + DISORDER
             if stretch in found or (extent.first >= limit if earlier else extent.last < limit):
                 continue

@@ -58,9 +58,10 @@ class SimulatorConfiguration(BaseSettings):
     @field_validator("products")
     @classmethod
     def _known_products(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        unknown = [product for product in value or () if product not in PRODUCTS]
+        known = {name for name, product in PRODUCTS.items() if "coinbase_exchange" in product.names}
+        unknown = [product for product in value or () if product not in known]
         if unknown:
-            raise ValueError(f"unknown product {', '.join(unknown)}; known: {', '.join(sorted(PRODUCTS))}")
+            raise ValueError(f"unknown product {', '.join(unknown)}; known: {', '.join(sorted(known))}")
         return value
 
     @field_validator("faults")

@@ -139,7 +139,7 @@ def _new_holes(connection: psycopg.Connection[tuple[Any, ...]]) -> list[str]:
     ).fetchall()
     return [
         f"{venue} lost {trades} trades in {holes} hole{'s' if holes > 1 else ''} in the last ten minutes ({cause}); "
-        "`marketflow sql gaps`"
+        "`marketflow gaps`"
         for venue, cause, holes, trades in rows
     ]
 

@@ -6,13 +6,17 @@ from collections.abc import Callable, Mapping
 
 from marketflow.contracts.reasons import Reason, ignored_http
 from marketflow.contracts.records import Ignored, Outcome, Unparseable
-from marketflow.venues import coinbase_exchange, coingecko
+from marketflow.venues import binance, coinbase_advanced, coinbase_exchange, coincap, coingecko, cryptocompare
 
 __all__ = ["PARSERS", "parse"]
 
 PARSERS: dict[str, Callable[[Mapping[str, str], bytes], Outcome]] = {
+    binance.VENUE: binance.parse,
+    coinbase_advanced.VENUE: coinbase_advanced.parse,
     coinbase_exchange.VENUE: coinbase_exchange.parse,
+    coincap.VENUE: coincap.parse,
     coingecko.VENUE: coingecko.parse,
+    cryptocompare.VENUE: cryptocompare.parse,
 }
 
 

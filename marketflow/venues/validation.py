@@ -9,7 +9,7 @@ anything looks unusual; a test holds the two together.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Annotated
@@ -17,13 +17,15 @@ from typing import Annotated
 import msgspec
 
 from marketflow.contracts.reasons import FIRST_YEAR, MAX_FRACTION_DIGITS, MAX_FUTURE_S, MAX_INTEGER_DIGITS, Reason
-from marketflow.contracts.records import Unparseable
+from marketflow.contracts.records import Item, RejectedItem, Unparseable
 
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_EVENT_US = int(datetime(FIRST_YEAR, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 MAX_FUTURE_US = MAX_FUTURE_S * 1_000_000
+# 1973 in microseconds, the year 5138 in milliseconds
+_LEAST_MICROSECONDS = 10**14
 LIMIT = Decimal(10) ** MAX_INTEGER_DIGITS
 QUANTUM = Decimal(1).scaleb(-MAX_FRACTION_DIGITS)
 
@@ -164,6 +166,34 @@ def event_time_us(name: str, time: datetime, received: int) -> int:
     return event_us
 
 
+def epoch_us(name: str, number: int, received: int) -> int:
+    """Microseconds since the epoch of a time in milliseconds or microseconds, told apart by its size.
+
+    A number of 15 digits or more is microseconds: as milliseconds it would be after the year 5138.
+    """
+    if number < 0:
+        raise RejectionError(Reason.BAD_TIME, f"{name} {number} is no time")
+    return in_time_us(name, number, number if number >= _LEAST_MICROSECONDS else number * 1000, received)
+
+
+def in_time_us(name: str, number: int, event_us: int, received: int) -> int:
+    """The microseconds that a number means, if they are neither before 2009 nor more than 60 s after receipt."""
+    if event_us < FIRST_EVENT_US:
+        raise RejectionError(Reason.TIME_BEFORE_2009, f"{name} {number} is before {FIRST_YEAR}")
+    if event_us > received + MAX_FUTURE_US:
+        ahead = (event_us - received) / 1e6
+        raise RejectionError(Reason.TIME_IN_FUTURE, f"{name} {number} is {ahead:.3f} s after receipt")
+    return event_us
+
+
+def item_of(make: Callable[[], Item]) -> Item:
+    """The item that `make` gives, or why it cannot be a row."""
+    try:
+        return make()
+    except RejectionError as rejection:
+        return RejectedItem(rejection.reason, rejection.detail)
+
+
 class Fields:
     """A JSON object read field by field. Every method raises a RejectionError that names the field and its value."""
 
@@ -259,6 +289,56 @@ class Fields:
         except DECODE_ERRORS:
             raise RejectionError(Reason.BAD_TIME, f"{name} is {_json(value)}, not a time with a zone") from None
         return event_time_us(name, time, received)
+
+    def epoch_us(self, name: str, received: int) -> int:
+        """A time as a number of milliseconds or microseconds, checked by epoch_us."""
+        value = self._required(name)
+        if not value.isdigit() or len(value) > 18:
+            raise RejectionError(Reason.BAD_TIME, f"{name} is {_json(value)}, not milliseconds or microseconds")
+        return epoch_us(name, int(value), received)
+
+    def seconds_us(self, name: str, received: int) -> int:
+        """A time as a whole number of seconds, checked by epoch_us."""
+        value = self._required(name)
+        if not value.isdigit() or len(value) > 12:
+            raise RejectionError(Reason.BAD_TIME, f"{name} is {_json(value)}, not seconds")
+        return in_time_us(name, int(value), int(value) * 1_000_000, received)
+
+    def optional_rounded(self, name: str) -> Decimal | None:
+        """A measure that the venue computes as a double, half-even to 18 places; None where it is absent or null.
+
+        For ratios alone, never for money: a double's last digits mean nothing, and they are no reason to lose a price.
+        """
+        if not self.has(name):
+            return None
+        value = self._required(name).decode("utf-8", "replace")
+        if not _ANY_NUMBER(value):
+            raise RejectionError(Reason.WRONG_TYPE, f"{name} is {shown(value)}, not a number")
+        number = Decimal(value)
+        if number and (number.adjusted() >= MAX_INTEGER_DIGITS or len(number.as_tuple().digits) > MONEY.prec):
+            raise RejectionError(Reason.OUT_OF_RANGE, f"{name} {shown(value)} has too many digits")
+        return in_range(name, MONEY.quantize(number, QUANTUM))
+
+    def members(self) -> list[tuple[str, msgspec.Raw]]:
+        """Names and values, not yet decoded."""
+        return list(self._raw.items())
+
+    def boolean(self, name: str) -> bool:
+        """True or false."""
+        value = self._required(name)
+        if value not in (b"true", b"false"):
+            raise RejectionError(Reason.WRONG_TYPE, f"{name} is {_json(value)}, neither true nor false")
+        return value == b"true"
+
+    def object(self, name: str) -> Fields:
+        """An object inside this one."""
+        self._required(name)
+        return fields_of(self._raw[name])
+
+    def elements(self, name: str) -> list[msgspec.Raw]:
+        """The elements of an array inside this object."""
+        self._required(name)
+        return elements_of(self._raw[name])
 
 
 def _json(value: bytes) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from marketflow.contracts.products import PRODUCTS
 from marketflow.contracts.topics import PRICES, TICKER, TRADES, Topic
 from marketflow.verify import wire
 from marketflow.verify.case import Case
@@ -21,6 +22,7 @@ from marketflow.verify.compare import Subject, compare
 from marketflow.verify.cut import TRANSPORT
 from marketflow.verify.report import EXAMPLES, Comparison
 from marketflow.verify.sources import PartitionOffsets, kafka_offsets, statement, truth_lines
+from marketflow.verify.wire_items import Message
 
 KIND_OF = {TRADES.name: "trades", TICKER.name: "quotes", PRICES.name: "asset_prices"}
 TRANSPORT_US = int(TRANSPORT.total_seconds() * 1_000_000)
@@ -172,7 +174,8 @@ def _edges(case: Case, topic: Topic, part: int, offsets: PartitionOffsets, low: 
 def _read(case: Case, topic: Topic) -> None:
     """Items of every message: the plain ones by SQL, the rest one by one."""
     space, kind = case.space, KIND_OF[topic.name]
-    space.table("wire", statement("coinbase_read"), {"products": list(case.products)})
+    products = frozenset({*case.products, *PRODUCTS})
+    space.table("wire", statement("coinbase_read"), {"products": sorted(products)})
     own = {"trades": "trade", "quotes": "quote"}.get(kind)
     if own is not None:
         columns = ", ".join(
@@ -190,7 +193,6 @@ def _read(case: Case, topic: Topic) -> None:
         "from raw join wire on raw.part = wire.part and raw.position = wire.position "
         f"where kind not in ('nothing', '{own}')"
     )
-    products = frozenset(case.products)
     pending = []
     while batch := result.fetchmany(BATCH):
         pending += [found for row in batch for found in _items_of(row, kind, products)]
@@ -201,7 +203,7 @@ def _read(case: Case, topic: Topic) -> None:
 
 def _items_of(row: tuple[Any, ...], kind: str, products: frozenset[str]) -> list[tuple[str, dict[str, Any]]]:
     topic, part, position, ingested_at, origin, *rest = row
-    message = wire.Message(*rest)
+    message = Message(*rest)
     found = []
     for item in wire.read(message, products):
         # an item of another kind than the topic's own has no table and is quarantined

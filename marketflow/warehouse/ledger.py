@@ -104,6 +104,22 @@ def close_hole(
     return changed
 
 
+def listed(
+    connection: Connection, *, open_only: bool = True, product_id: str | None = None, limit: int = 50
+) -> list[dict[str, Any]]:
+    """Holes as people read them, newest first; `missing` is the number of trades."""
+    cursor = connection.execute(
+        "select venue, product_id, first_missing_id, last_missing_id, "
+        "last_missing_id - first_missing_id + 1 as missing, cause, status, detected_at, detected_by, attempts, "
+        "healed_at from ops.trade_gap "
+        "where (status = 'open' or not %s) and (%s::text is null or product_id = %s) "
+        "order by detected_at desc, venue, product_id, first_missing_id limit %s",
+        (open_only, product_id, product_id, limit),
+    )
+    names = [column.name for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
 def open_holes(connection: Connection, venue: str, product_id: str | None = None) -> dict[str, list[tuple[int, int]]]:
     """Product to its open ranges, ascending."""
     holes: dict[str, list[tuple[int, int]]] = {}

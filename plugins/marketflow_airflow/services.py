@@ -142,9 +142,9 @@ class FeedsOperator(ServicesOperator):
     ) -> Iterable[Condition]:
         """Last message, queue, gaps and quota of each source."""
         del turn
-        facts, conditions = feed_watch.look(settings, connection, running)
-        for fact in facts:
-            self.log.info("%s", fact)
+        lines, conditions = feed_watch.look(settings, connection, running)
+        for line in lines:
+            self.log.info("%s", line)
         return conditions
 
 

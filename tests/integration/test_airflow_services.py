@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import pytest
 from airflow.sdk.exceptions import AirflowException
 
+from marketflow.stack import sources
 from marketflow.warehouse import ledger
 from marketflow.warehouse.connection import connect
 from tests.integration.airflow_services_world import BROKEN, SAYS, services_world
@@ -208,7 +209,7 @@ def test_a_full_queue_and_a_spent_quota_are_told_in_one_event(world):
 def test_open_gaps_are_counted_per_source(world):
     from marketflow_airflow import feed_watch
 
-    world.say(queue=3)
+    world.say(queue=3, more='marketflow_messages_total{venue="coinbase_exchange",channel="matches"} 7\n')
     world.services(world.producer())
     world.round(feeds())
     with connect(world.settings) as connection:
@@ -222,10 +223,20 @@ def test_open_gaps_are_counted_per_source(world):
                 cause="drop",
                 detected_at=datetime.now(UTC),
             )
-        (facts,), conditions = feed_watch.look(world.settings, connection, world.backend.status())
-    assert (facts.queue_messages, facts.open_gaps, facts.missing_trades, facts.calls_left) == (3, 2, 11, None)
-    assert 0 <= facts.last_message_age_s < 60
+        (line,), conditions = feed_watch.look(world.settings, connection, world.backend.status())
+        listed = ledger.listed(connection, product_id="BTC-USD")
+    assert line.endswith("3 queued, 2 open gaps (11 trades)")
     assert conditions == []
+    assert [(row["product_id"], row["missing"], row["status"], row["cause"]) for row in listed] == [
+        ("BTC-USD", 10, "open", "drop")
+    ]
+    [source] = sources.collect(world.settings, rate_over_s=0.2)
+    assert (source.state, source.messages, source.messages_per_s, source.reconnects) == ("running", 7, 0.0, 0)
+    assert (source.queue_messages, source.open_gaps, source.missing_trades, source.quota) == (3, 2, 11, None)
+    assert 0 <= source.age_s(datetime.now(UTC)) < 60
+    row = sources.render([source], datetime.now(UTC)).splitlines()[2].split()
+    assert row[:2] == ["producer-coinbase", "running"]
+    assert row[-3:] == ["2", "(11", "trades)"]
 
 
 def test_a_choice_of_a_service_that_is_not_here_is_refused(world):

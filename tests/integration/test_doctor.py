@@ -50,4 +50,4 @@ def test_what_the_feeds_lost_just_now_is_told_and_what_they_lost_long_ago_is_not
             )
         told = status._new_holes(connection)
         connection.rollback()
-    assert told == ["coinbase_exchange lost 11 trades in 2 holes in the last ten minutes (drop); `marketflow sql gaps`"]
+    assert told == ["coinbase_exchange lost 11 trades in 2 holes in the last ten minutes (drop); `marketflow gaps`"]

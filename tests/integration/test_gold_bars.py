@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from marketflow.contracts.gold import BARS
 from marketflow.contracts.silver import TRADES
 from marketflow.errors import BusyError
-from marketflow.lake import gold
+from marketflow.lake import gold, gold_neighbours
 from marketflow.lake.gold_marks import Mark, of_gold
 from marketflow.lake.session import table_name
 from marketflow.lake.silver_snapshots import java_table, walk
@@ -194,6 +194,28 @@ def test_times_that_run_against_the_ids_at_an_hours_border_make_no_false_hole(
     gold.replace_hours(spark, settings, BARS, [at("9:00")], at("9:30"))
     gold.replace_hours(spark, settings, BARS, [at("10:00")], at("9:30"))
     assert stored(spark, settings, BARS) == oracle(trades, at("9:30"))
+
+
+def test_a_product_of_two_venues_has_bars_of_each_and_no_hole_between_their_ids(
+    lake_now: tuple[SparkSession, Settings],
+) -> None:
+    spark, settings = lake_now
+    exchange = [trade(100 + i, at("9:00") + timedelta(seconds=20 * i)) for i in range(30)]
+    advanced = [
+        trade(900 + i, at("9:30") + timedelta(seconds=20 * i), venue="coinbase_advanced", offset=900 + i)
+        for i in range(30)
+    ]
+    append(spark, settings, TRADES, exchange)
+    append(spark, settings, TRADES, advanced)
+    complete(settings, TRADES, at("9:50"))
+    gold.rewrite_dirty(spark, settings, BARS)
+    minutes = [row for row in stored(spark, settings, BARS) if row["interval"] == "1m"]
+    assert [(row["venue"], row["open_ts"], row["trade_count"], row["has_gap"]) for row in minutes] == [
+        ("coinbase_advanced", at("9:30") + timedelta(minutes=i), 3, False) for i in range(10)
+    ] + [("coinbase_exchange", at("9:00") + timedelta(minutes=i), 3, False) for i in range(10)]
+    extents = gold_neighbours.extents(spark, table_name(settings, TRADES))
+    assert extents[("coinbase_exchange", "BTC-USD")].last == exchange[-1]["event_ts"]
+    assert extents[("coinbase_advanced", "BTC-USD")].first == advanced[0]["event_ts"]
 
 
 def test_an_hour_replaced_twice_is_the_same_hour_and_other_hours_stay(lake_now: tuple[SparkSession, Settings]) -> None:

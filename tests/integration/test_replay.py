@@ -57,7 +57,7 @@ def test_a_folder_of_captures_is_published_message_by_message(replay_settings: S
     assert summary.by_topic == {
         "replay.crypto.trades.raw": 556 + 107 + 2063 + 10215,
         "replay.crypto.ticker.raw": 107,
-        "replay.crypto.prices.raw": 4,
+        "replay.crypto.prices.raw": 5,
         "replay.crypto.candles.raw": 0,
     }
     after = ends(replay_settings)

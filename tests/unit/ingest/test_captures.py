@@ -17,7 +17,8 @@ from marketflow import venues
 from marketflow.contracts.records import AssetPrice, Parsed, Trade, Unparseable
 from marketflow.contracts.topics import CANDLES, PRICES, TICKER, TRADES
 from marketflow.errors import ConfigurationError
-from marketflow.ingest.captures import files_of, read, time_us, unwrapped
+from marketflow.ingest.captured import time_us
+from marketflow.ingest.captures import files_of, read, unwrapped
 from marketflow.ingest.replay import Options, Prepared, _venue_of, prepared, replay_files
 from marketflow.ingest.sniff import identify, topic_for
 from marketflow.settings import Settings
@@ -175,6 +176,7 @@ def test_the_carried_captures_are_all_known_by_their_content() -> None:
             {TRADES: 107, TICKER: 107},
         ),
         "binance/ws-trade-depth-btcusdt-ethusdt-2026-07-07.ndjson": ("binance", {TRADES: 2063}),
+        "binance/rest-ticker-24hr-2019-05-03.json": ("binance", {PRICES: 1}),
         "coingecko/markets-2022-01-rank6-20.json": ("coingecko", {PRICES: 1}),
         "coingecko/markets-docs-example-2024-04.json": ("coingecko", {PRICES: 1}),
         "coingecko/error-422-missing-vs_currency.json": ("coingecko", {PRICES: 1}),
@@ -299,11 +301,36 @@ def test_a_trades_parquet_is_rebuilt_as_the_venues_own_messages(tmp_path: Path) 
     ]
 
 
-def test_a_trades_parquet_of_another_venue_keeps_every_column_of_its_rows() -> None:
+def test_a_tape_of_binance_is_rebuilt_with_the_takers_side_ids_and_times() -> None:
     path = CAPTURES / "tape" / "binance-btcusdt-spot-trades-2026-02-16T0400.parquet"
-    first = next(iter(prepared(path, "binance", Options())))
-    assert json.loads(first.value) == pq.read_table(path).slice(0, 1).to_pylist()[0]
-    assert (first.headers["venue"], first.headers["reconstructed"]) == ("binance", "1")
+    rows = pq.read_table(path).to_pylist()
+    found = list(prepared(path, "binance", Options()))
+    assert {(message.headers["venue"], message.headers["reconstructed"]) for message in found} == {("binance", "1")}
+    outcomes = [venues.parse(message.headers, message.value) for message in found]
+    trades = [item for outcome in outcomes if isinstance(outcome, Parsed) for item in outcome.items]
+    assert [
+        (trade.product_id, trade.trade_id, trade.price, trade.size, trade.taker_side, trade.event_us)
+        for trade in trades
+        if isinstance(trade, Trade)
+    ] == [
+        (
+            "BTC-USDT",
+            int(row["trade_id"]),
+            Decimal(repr(row["price"])),
+            Decimal(repr(row["qty"])),
+            row["side"],
+            row["exch_ts_ms"] * 1000,
+        )
+        for row in rows
+    ]
+
+
+def test_a_trades_parquet_of_a_venue_without_a_rule_keeps_every_column_of_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "trades.parquet"
+    pq.write_table(pa.table({"id": ["7"], "odd": [1.5]}), path)
+    (only,) = messages(path, venue="coincap")
+    assert json.loads(only.value) == {"id": "7", "odd": 1.5}
+    assert (only.headers["venue"], only.headers["reconstructed"]) == ("coincap", "1")
 
 
 def test_a_broken_parquet_file_is_refused_by_name(tmp_path: Path) -> None:

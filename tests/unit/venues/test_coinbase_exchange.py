@@ -280,7 +280,7 @@ def test_a_message_that_is_no_message_is_one_named_reject(value: bytes, reason: 
     ("headers", "expected"),
     [
         ({}, Reason.BAD_HEADERS),
-        ({"venue": "binance"}, Reason.UNSUPPORTED_VENUE),
+        ({"venue": "kraken"}, Reason.UNSUPPORTED_VENUE),
         ({"venue": "coinbase_exchange"}, Reason.BAD_HEADERS),
         ({"venue": "coinbase_exchange", "received_at": "now"}, Reason.BAD_HEADERS),
         (HEADERS | {"oversize": "1"}, Reason.OVERSIZE),
