@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from marketflow.contracts.products import PRODUCTS, VS_CURRENCIES
-from marketflow.contracts.topics import SCHEMA_VERSION, TOPICS, Topic, message_key
+from marketflow.contracts.topics import PRICES, SCHEMA_VERSION, TOPICS, Topic, message_key
 from marketflow.errors import ConfigurationError
 from marketflow.ingest.captured import Captured
 from marketflow.ingest.captures import files_of, read
@@ -203,6 +203,10 @@ def _prepared(
     else:
         headers["channel"] = said.get("channel") or identity.channel or options.channel or "unknown"
     topic = topic_for(headers["venue"], headers["channel"], value)
+    if topic is PRICES:  # a page that names no poll is one of its own, the same each time
+        headers.setdefault("poll_id", f"replay-{hashlib.sha256(value).hexdigest()[:16]}")
+        headers.setdefault("poll_started_at", headers["received_at"])
+        headers.setdefault("page", "1")
     return Prepared(topic, message_key(headers["venue"], product_id), value, headers)
 
 
@@ -223,13 +227,10 @@ def _coinbase(path: Path, value: bytes, headers: dict[str, str], identity: Ident
 
 
 def _coingecko(path: Path, value: bytes, headers: dict[str, str], identity: Identity, options: Options) -> None:
-    """Complete the headers of a page: its quote currency, and one poll for a page that names none."""
+    """Complete the headers of a page: its channel and its quote currency."""
     headers["channel"] = headers.get("channel") or coingecko.CHANNEL
     if "vs_currency" not in headers and "vs_currency=" not in headers.get("request", ""):
         if options.vs_currency is not None:
             headers["vs_currency"] = options.vs_currency
         elif identity is not NOBODY and identity.channel == coingecko.CHANNEL:
             raise ConfigurationError(f"{path}: a page of prices does not say its currency: name it with --vs-currency")
-    headers.setdefault("poll_id", f"replay-{hashlib.sha256(value).hexdigest()[:16]}")
-    headers.setdefault("poll_started_at", headers["received_at"])
-    headers.setdefault("page", "1")

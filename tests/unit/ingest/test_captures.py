@@ -21,6 +21,7 @@ from marketflow.ingest.captured import time_us
 from marketflow.ingest.captures import files_of, read, unwrapped
 from marketflow.ingest.replay import Options, Prepared, _venue_of, prepared, replay_files
 from marketflow.ingest.sniff import identify, topic_for
+from marketflow.lake import message_headers, silver_sources
 from marketflow.settings import Settings
 
 CAPTURES = Path(__file__).parents[2] / "fixtures" / "captures"
@@ -270,6 +271,28 @@ def test_a_page_without_a_poll_gets_one_that_is_the_same_each_time(tmp_path: Pat
     outcome = venues.parse(first.headers, first.value)
     assert isinstance(outcome, Parsed)
     assert isinstance(outcome.items[0], AssetPrice)
+
+
+@pytest.mark.parametrize(
+    ("venue", "body"),
+    [
+        ("coincap", b'{"data":[{"id":"bitcoin","symbol":"BTC","name":"B","priceUsd":"1"}],"timestamp":1739399343596}'),
+        ("binance", b'[{"symbol":"BTCUSDT","lastPrice":"4","closeTime":1783465096000}]'),
+        (
+            "cryptocompare",
+            b'{"RAW":{"BTC":{"USD":{"FROMSYMBOL":"BTC","TOSYMBOL":"USD","PRICE":1,"LASTUPDATE":1579367455}}}}',
+        ),
+    ],
+)
+def test_a_page_of_any_aggregator_has_all_that_a_row_of_prices_is_filled_from(
+    tmp_path: Path, venue: str, body: bytes
+) -> None:
+    (page,) = messages(write(tmp_path, "p.json", body))
+    assert (page.headers["venue"], page.topic) == (venue, PRICES)
+    assert message_headers.unfit(silver_sources.PRICES, [page.headers]) == {}
+    outcome = venues.parse(page.headers, page.value)
+    assert isinstance(outcome, Parsed)
+    assert [type(item) for item in outcome.items] == [AssetPrice]
 
 
 def test_a_trades_parquet_is_rebuilt_as_the_venues_own_messages(tmp_path: Path) -> None:
