@@ -15,7 +15,7 @@ from marketflow.settings import Settings
 NEEDED = timedelta(minutes=5)
 
 # Polls of the last half hour; the newest one before which there was a pause too long for a five-minute change
-# (300 s and the tolerance of 90 s, features/prices.py) is where the present run began.
+# (300 s and the tolerance, features/prices.py) is where the present run began.
 _RUN_BEGAN = """
 with polls as (
     select distinct polled_at from live.asset_observation where polled_at > now() - interval '30 minutes'
@@ -23,7 +23,7 @@ with polls as (
 steps as (
     select polled_at, lag(polled_at) over (order by polled_at) as before from polls
 )
-select max(polled_at) as began from steps where before is null or polled_at - before > interval '390 seconds'
+select max(polled_at) as began from steps where before is null or polled_at - before > make_interval(secs => $longest)
 """
 
 
@@ -66,7 +66,8 @@ class Movers:
 def latest(settings: Settings) -> Movers:
     """Read the latest snapshot from the mart."""
     result = run_saved(settings, "movers", {})
-    began = run_on_postgres(settings, _RUN_BEGAN).rows[0][0]
+    longest = NEEDED.total_seconds() + settings.change_tolerance_s
+    began = run_on_postgres(settings, _RUN_BEGAN, {"longest": longest}).rows[0][0]
     at = result.columns.index("snapshot_ts")
     return Movers(result, began, max((row[at] for row in result.rows), default=None), datetime.now(UTC))
 

@@ -108,7 +108,7 @@ def run_on_postgres(settings: Settings, text: str, values: dict[str, Any] | None
     statement = _PARAMETER.sub(r"%(\1)s", text.replace("%", "%%")) if values else text
     try:
         with connect(settings, "marketflow_reader") as connection:
-            # a reader may make temporary tables and large objects; what comes from here may not
+            # whatever the role may do, a statement from here reads
             connection.read_only = True
             cursor = connection.execute(statement, values or None)
             columns = tuple(column.name for column in cursor.description or ())

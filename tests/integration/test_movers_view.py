@@ -100,3 +100,12 @@ def test_after_a_stop_the_old_ranking_is_called_stale_and_the_next_one_has_a_tim
     again = movers.latest(own)
     assert again.stale_since is None
     assert run_on_postgres(own, "select distinct stale_since from mart.top_5_gainers").rows == [(None,)]
+
+
+def test_a_pause_within_the_tolerance_that_was_set_is_no_stop(own: Settings) -> None:
+    began = datetime.now(UTC) - timedelta(minutes=12)
+    for number in range(2):
+        poll(own, number + 1, began + number * timedelta(minutes=8))
+    assert movers.latest(own).possible_from == began + timedelta(minutes=13)
+    patient = own.model_copy(update={"change_tolerance_s": 300})
+    assert movers.latest(patient).possible_from == began + timedelta(minutes=5)
