@@ -47,6 +47,25 @@ class VenueError(MarketflowError):
         self.retry_after_s = retry_after_s
 
 
+class BannedError(VenueError):
+    """The venue refuses this address or this country: asking again at once would only make it worse."""
+
+
+class HistoryError(MarketflowError):
+    """A page of a venue's REST history that cannot be true, or does not reach what was asked; what was asked and came.
+
+    The page itself was published like every answer, and silver judges its items one by one.
+    """
+
+    def __init__(self, venue: str, product_id: str, request: str, detail: str) -> None:
+        """`request` is what was asked, `detail` says what came."""
+        super().__init__(f"{venue} {product_id}: {detail} (asked: {request})")
+        self.venue = venue
+        self.product_id = product_id
+        self.request = request
+        self.detail = detail
+
+
 class PublishError(MarketflowError):
     """Kafka refused or lost a message that a feed had handed over."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+from collections.abc import Collection
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from marketflow.contracts.products import PRODUCTS, VS_CURRENCIES
+from marketflow.contracts.sources import SOURCES, Source
 from marketflow.errors import ConfigurationError
 from marketflow.paths import PROJECT_FOLDER
 
@@ -83,19 +85,46 @@ class Settings(BaseSettings):
     dataset: Dataset = "sim"
     home: Path = PROJECT_FOLDER / ".marketflow"
 
-    # what is collected
-    products: CommaSeparated = ("BTC-USD", "ETH-USD")
+    # what is collected: from which sources (None means those that the dataset has without being asked), which products
+    sources: CommaSeparated | None = None
+    products: CommaSeparated = ("BTC-USD", "ETH-USD", "BTC-USDT", "ETH-USDT")
     vs_currencies: CommaSeparated = ("usd",)
     coingecko_assets: int = Field(100, ge=1, le=10_000)
     # None: every 30 s, or as fast as the plan allows where that is slower
     coingecko_poll_interval_s: float | None = Field(None, gt=0)
     coingecko_plan: Literal["keyless", "demo", "basic", "analyst", "lite", "pro"] = "keyless"
     coingecko_api_key: SecretStr | None = None
+    binance_prices_poll_interval_s: float = Field(30.0, gt=0)
+    coincap_assets: int = Field(100, ge=1, le=2_000)
+    coincap_poll_interval_s: float | None = Field(None, gt=0)
+    coincap_plan: Literal["free", "paid"] = "free"
+    coincap_api_key: SecretStr | None = None
+    cryptocompare_symbols: CommaSeparated = (
+        *("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "LTC", "AVAX", "LINK", "DOT", "USDT", "USDC"),
+    )
+    cryptocompare_poll_interval_s: float | None = Field(None, gt=0)
+    cryptocompare_plan: Literal["paid"] = "paid"
+    cryptocompare_api_key: SecretStr | None = None
+    # venue new: poll
+
+    # source ccxt: exchanges by their names in the library, products of each, what the library's classes are made with
+    ccxt_exchanges: CommaSeparated = ()
+    ccxt_products: CommaSeparated = ("BTC-USD",)
+    ccxt_poll_interval_s: float = Field(10.0, gt=0)
+    ccxt_limit: int = Field(1_000, ge=1)
+    ccxt_options: dict[str, dict[str, Any]] = {}
 
     # where the venues are: None means the dataset's own (the simulator for sim, the public hosts for live)
     coinbase_ws_url: SocketUrl | None = None
     coinbase_rest_url: HttpUrl | None = None
+    coinbase_advanced_ws_url: SocketUrl | None = None
+    coinbase_advanced_rest_url: HttpUrl | None = None
+    binance_ws_url: SocketUrl | None = None
+    binance_rest_url: HttpUrl | None = None
     coingecko_rest_url: HttpUrl | None = None
+    coincap_rest_url: HttpUrl | None = None
+    cryptocompare_rest_url: HttpUrl | None = None
+    # venue new: address
 
     # ports of the embedded stack, all on 127.0.0.1
     host: Literal["127.0.0.1"] = "127.0.0.1"
@@ -111,6 +140,13 @@ class Settings(BaseSettings):
     simulator_rest_port: PortOrAny = 25101
     producer_coinbase_metrics_port: Port = 25201
     producer_coingecko_metrics_port: Port = 25202
+    producer_binance_metrics_port: Port = 25203
+    producer_coinbase_advanced_metrics_port: Port = 25204
+    producer_binance_prices_metrics_port: Port = 25205
+    producer_coincap_metrics_port: Port = 25206
+    producer_cryptocompare_metrics_port: Port = 25207
+    producer_ccxt_metrics_port: Port = 25208
+    # venue new: metrics port
 
     # another deployment's endpoints; unused when embedded
     kafka_bootstrap_servers: str | None = None
@@ -158,37 +194,59 @@ class Settings(BaseSettings):
         """Arguments, environment, .env, then stack.json."""
         return init_settings, env_settings, dotenv_settings, StackFile(settings_cls)
 
-    @field_validator("products", "vs_currencies", mode="before")
+    @field_validator(
+        *("sources", "products", "vs_currencies", "cryptocompare_symbols", "ccxt_exchanges", "ccxt_products"),
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
         return tuple(value) if isinstance(value, list) else value
 
-    @field_validator("products")
+    @field_validator("sources")
+    @classmethod
+    def _known_sources(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if value is None else _all_known("source", value, SOURCES)
+
+    @field_validator("products", "ccxt_products")
     @classmethod
     def _known_products(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        known = {name for name, product in PRODUCTS.items() if "coinbase_exchange" in product.names}
-        unknown = [product for product in value if product not in known]
-        if unknown or not value:
-            wrong = f"unknown product {', '.join(unknown)}" if unknown else "at least one product is needed"
-            raise ValueError(f"{wrong}; known: {', '.join(sorted(known))}")
-        return value
+        return _all_known("product", value, PRODUCTS)
 
     @field_validator("vs_currencies")
     @classmethod
     def _known_currencies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [currency for currency in value if currency not in VS_CURRENCIES]
-        if unknown or not value:
-            wrong = f"unknown currency {', '.join(unknown)}" if unknown else "at least one currency is needed"
-            raise ValueError(f"{wrong}; known: {', '.join(sorted(VS_CURRENCIES))}")
-        return value
+        return _all_known("currency", value, VS_CURRENCIES)
+
+    @model_validator(mode="after")
+    def _feeds_have_products(self) -> Settings:
+        idle = [name for name in self.sources or () if SOURCES[name].by_product and not self.products_of(SOURCES[name])]
+        if idle:
+            listed = sorted(name for name, product in PRODUCTS.items() if SOURCES[idle[0]].venue in product.names)
+            raise ValueError(f"source {idle[0]} trades none of MARKETFLOW_PRODUCTS; it knows {', '.join(listed)}")
+        if "ccxt" in (self.sources or ()) and not self.ccxt_exchanges:
+            raise ValueError("source ccxt needs MARKETFLOW_CCXT_EXCHANGES, such as kraken,bitstamp")
+        return self
 
     @model_validator(mode="after")
     def _home_is_absolute(self) -> Settings:
         if not self.home.is_absolute():
             object.__setattr__(self, "home", (PROJECT_FOLDER / self.home).resolve())
         return self
+
+    # what is collected
+    def products_of(self, source: Source) -> tuple[str, ...]:
+        """The products that are collected from a source."""
+        return source.products(self.products)
+
+    @property
+    def active_sources(self) -> tuple[Source, ...]:
+        """The sources that run: those asked for, else the dataset's own that have something to collect."""
+        if self.sources is not None:
+            return tuple(SOURCES[name] for name in self.sources)
+        mine = [each for each in SOURCES.values() if (each.in_live if self.dataset == "live" else each.in_sim)]
+        return tuple(each for each in mine if not each.by_product or self.products_of(each))
 
     # names that carry the dataset, so that two datasets never meet
     @property
@@ -241,28 +299,37 @@ class Settings(BaseSettings):
 
     @property
     def venue_urls(self) -> dict[str, str]:
-        """`coinbase_ws`, `coinbase_rest`, `coingecko_rest` for this dataset."""
+        """The places of `contracts.sources`, such as `coinbase_ws` and `coingecko_rest`, for this dataset."""
         if self.dataset == "live":
             public = {
                 "coinbase_ws": "wss://ws-feed.exchange.coinbase.com",
                 "coinbase_rest": "https://api.exchange.coinbase.com",
+                "coinbase_advanced_ws": "wss://advanced-trade-ws.coinbase.com",
+                "coinbase_advanced_rest": "https://api.coinbase.com/api/v3/brokerage",
+                "binance_ws": "wss://data-stream.binance.vision",
+                "binance_rest": "https://data-api.binance.vision",
+                "coincap_rest": "https://rest.coincap.io/v3",
+                "cryptocompare_rest": "https://min-api.cryptocompare.com/data",
                 "coingecko_rest": "https://pro-api.coingecko.com/api/v3"
                 if self.coingecko_plan in ("basic", "analyst", "lite", "pro")
                 else "https://api.coingecko.com/api/v3",
+                # venue new: public host
             }
         else:
             ws, rest = (f"{self.host}:{port}" for port in (self.simulator_ws_port, self.simulator_rest_port))
             public = {
                 "coinbase_ws": f"ws://{ws}/coinbase_exchange",
                 "coinbase_rest": f"http://{rest}/coinbase_exchange",
+                "coinbase_advanced_ws": f"ws://{ws}/coinbase_advanced",
+                "coinbase_advanced_rest": f"http://{rest}/coinbase_advanced/api/v3/brokerage",
+                "binance_ws": f"ws://{ws}/binance",
+                "binance_rest": f"http://{rest}/binance",
                 "coingecko_rest": f"http://{rest}/coingecko/api/v3",
+                "coincap_rest": f"http://{rest}/coincap/v3",
+                "cryptocompare_rest": f"http://{rest}/cryptocompare/data",
+                # venue new: simulated host
             }
-        asked = {
-            "coinbase_ws": self.coinbase_ws_url,
-            "coinbase_rest": self.coinbase_rest_url,
-            "coingecko_rest": self.coingecko_rest_url,
-        }
-        return {name: asked[name] or url for name, url in public.items()}
+        return {name: getattr(self, f"{name}_url") or url for name, url in public.items()}
 
     # secrets
     @cached_property
@@ -288,6 +355,14 @@ class Settings(BaseSettings):
         host = self.postgres_host or self.host
         password = self.secret(f"postgres_{role}")
         return f"postgresql://{role}:{password}@{host}:{self.postgres_port}/{database or self.postgres_database}"
+
+
+def _all_known(what: str, value: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
+    unknown = [each for each in value if each not in known]
+    if unknown or not value:
+        wrong = f"unknown {what} {', '.join(unknown)}" if unknown else f"at least one {what} is needed"
+        raise ValueError(f"{wrong}; known: {', '.join(sorted(known))}")
+    return value
 
 
 def load(**overrides: Any) -> Settings:

@@ -37,6 +37,8 @@ _COLUMNS = (
     Column("original_length", Type.LONG, "header: whole length of an oversize payload", "bytes", nullable=True),
     Column("sha256", Type.STRING, "header: digest of the whole oversize payload", nullable=True),
     Column("headers", Type.STRING, "all headers as received, JSON object of text, so that none is lost", nullable=True),
+    # a new column goes last: it is added at the end of tables that exist, and the stream writes by position
+    Column("interval", Type.STRING, "header: length of a page's candles", nullable=True),
 )
 
 

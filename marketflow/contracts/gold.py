@@ -98,7 +98,8 @@ BARS = Table(
         Column(
             "has_gap",
             Type.BOOLEAN,
-            "a hole in trade_id whose neighbours' times span any moment of the interval",
+            "a hole in trade_id whose neighbours' times span any moment of the interval; always true for venues "
+            "ccxt_*, which do not number their trades one by one: a missing one cannot be seen",
         ),
         Column(
             "is_complete",

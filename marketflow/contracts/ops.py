@@ -25,6 +25,8 @@ TRADE_GAP = Table(
         Column("attempts", Type.INTEGER, "heals tried", "count"),
         Column("healed_at", Type.TIMESTAMP, "when the last missing trade was published", "", True),
         Column("connection_id", Type.STRING, "connection that saw it", "", True),
+        Column("last_attempt_at", Type.TIMESTAMP, "when the last try to heal it began", "", True),
+        Column("detail", Type.STRING, "why the last try failed, or why it was given up", "", True),
     ),
     owner="producer",
     description="The gap ledger.",
@@ -168,15 +170,38 @@ QUOTA_USAGE = Table(
     grain="one row per source, plan and month",
     key=("source", "plan", "month"),
     columns=(
-        Column("source", Type.STRING, "coingecko, …"),
+        Column("source", Type.STRING, "name of the source: coingecko, binance_prices, …"),
         Column("plan", Type.STRING, "name of the plan"),
         Column("month", Type.DATE, "first day of the month, UTC"),
-        Column("calls", Type.LONG, "requests sent, retries included", "count"),
+        Column("calls", Type.LONG, "requests sent, retries included; of binance_prices their weight", "count"),
         Column("calls_allowed", Type.LONG, "the plan's monthly quota; null where there is none", "count", True),
         Column("updated_at", Type.TIMESTAMP, "when"),
     ),
     owner="producer",
     description="Calls spent against each plan.",
+)
+
+BACKFILL = Table(
+    layer="ops",
+    name="backfill",
+    grain="one row per interval of history that was asked for",
+    key=("source", "product_id", "what", "start_ts", "end_ts"),
+    columns=(
+        Column("source", Type.STRING, "venue whose REST history is asked"),
+        Column("product_id", Type.STRING, "canonical product"),
+        Column("what", Type.STRING, "trades, or candles:1m and so on"),
+        Column("start_ts", Type.TIMESTAMP, "start of the interval, inclusive"),
+        Column("end_ts", Type.TIMESTAMP, "its end, exclusive"),
+        Column("cursor", Type.STRING, "border of what is in Kafka, in the venue's own terms", "", True),
+        Column("reached_ts", Type.TIMESTAMP, "time of the history that the pages have come to", "", True),
+        Column("pages", Type.INTEGER, "pages in Kafka", "count"),
+        Column("items", Type.LONG, "trades or candles on them, those beyond the borders too", "count"),
+        Column("status", Type.STRING, "running, done or failed; running without a process was killed"),
+        Column("detail", Type.STRING, "why it failed, or what the history lacks", "", True),
+        Column("updated_at", Type.TIMESTAMP, "when this row was written"),
+    ),
+    owner="backfill_history",
+    description="What history was asked for, and where to go on: the cursor moves once Kafka has the page.",
 )
 
 CONTRACT_VERSION = Table(
@@ -204,5 +229,6 @@ OPS_TABLES = (
     PUBLISH_AUDIT,
     QUALITY_RESULT,
     QUOTA_USAGE,
+    BACKFILL,
     CONTRACT_VERSION,
 )

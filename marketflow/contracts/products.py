@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,10 @@ class Product:
 
 def _coinbase(base: str, quote: str = "USD") -> Product:
     product_id = f"{base}-{quote}"
-    return Product(product_id, base, quote, {"coinbase_exchange": product_id, "coinbase_advanced": product_id})
+    names = {"coinbase_exchange": product_id, "coinbase_advanced": product_id}
+    if quote == "USD":
+        names["cryptocompare"] = f"{base}/{quote}"
+    return Product(product_id, base, quote, names)
 
 
 def _binance(base: str, quote: str = "USDT") -> Product:
@@ -38,8 +41,19 @@ _CAPTURED = (
     ("YFI", "BTC"),
 )
 
+# How further venues name products that are there already: {"venue": {"BTC-USD": "XBT/USD"}}.
+_MORE_NAMES: dict[str, dict[str, str]] = {
+    # venue new: names
+}
+
+
+def _named(product: Product) -> Product:
+    more = {venue: names[product.product_id] for venue, names in _MORE_NAMES.items() if product.product_id in names}
+    return replace(product, names=product.names | more)
+
+
 PRODUCTS: dict[str, Product] = {
-    product.product_id: product
+    product.product_id: _named(product)
     for product in (
         *(_coinbase(base) for base in _BASES),
         *(_coinbase(base, quote) for base, quote in _CAPTURED),

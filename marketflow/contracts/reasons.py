@@ -24,6 +24,10 @@ class Reason(StrEnum):
     TIME_BEFORE_2009 = "time_before_2009"
     BAD_TIME = "bad_time"  # not a time at all
     CROSSED_QUOTE = "crossed_quote"  # best bid above best ask
+    ID_WENT_BACK = "id_went_back"  # a feed's trade_id far below what it told before: the venue began to count anew
+    INCOMPLETE_CANDLE = "incomplete_candle"  # its end is after its receipt: it may still change
+    INCONSISTENT_CANDLE = "inconsistent_candle"  # high below low, open or close outside of them, or another length
+    CURRENCY_SUSPECT = "currency_suspect"  # a page asked in usd whose stable coins agree on another price than a dollar
     CONFLICTING_DUPLICATE = "conflicting_duplicate"  # the id is there with other content
 
 

@@ -25,6 +25,8 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     side_raw: str
     event_us: int
     sequence: int | None
+    # true where price and size were floats before they were text
+    float_born: bool | None = None
 
 
 class Quote(msgspec.Struct, frozen=True, gc=False):
@@ -68,6 +70,22 @@ class AssetPrice(msgspec.Struct, frozen=True, gc=False):
     max_supply: Decimal | None
 
 
+class Candle(msgspec.Struct, frozen=True, gc=False):
+    """One candle as its venue reports it, as silver.candles keeps it."""
+
+    venue: str
+    product_id: str
+    interval: str
+    open_us: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    notional: Decimal | None
+    trade_count: int | None
+
+
 class RejectedItem(msgspec.Struct, frozen=True, gc=False):
     """An item that cannot be a row: why, and a sentence that names field and value."""
 
@@ -81,7 +99,7 @@ class Ignored(msgspec.Struct, frozen=True, gc=False):
     name: str
 
 
-Item = Trade | Quote | AssetPrice | RejectedItem
+Item = Trade | Quote | AssetPrice | Candle | RejectedItem
 
 
 class Parsed(msgspec.Struct, frozen=True, gc=False):

@@ -18,7 +18,7 @@ TRADES = Table(
     columns=(
         Column("venue", Type.STRING, "coinbase_exchange, …"),
         Column("product_id", Type.STRING, "canonical product, BASE-QUOTE"),
-        Column("trade_id", Type.LONG, "the venue's id, contiguous per product"),
+        Column("trade_id", Type.LONG, "the venue's id, contiguous per product (but for venues ccxt_*)"),
         Column("price", Type.MONEY, "price of one unit of base", "quote currency"),
         Column("size", Type.MONEY, "amount traded", "base currency"),
         Column("notional", Type.MONEY, "price times size, rounded half-even to 18 places at parse", "quote currency"),
@@ -29,6 +29,13 @@ TRADES = Table(
         Column("sequence", Type.LONG, "the venue's sequence number, where it has one", nullable=True),
         Column("origin", Type.STRING, "live, simulated, replay, heal or backfill"),
         *ORIGIN_COLUMNS,
+        Column(
+            "float_born",
+            Type.BOOLEAN,
+            "true where price and size were binary floats before they came here (ccxt): their shortest text, not the "
+            "venue's own; null where they are exact",
+            nullable=True,
+        ),
     ),
     owner="silver",
     description="Every trade once, with the taker's side.",
@@ -104,6 +111,34 @@ ASSET_PRICES = Table(
     hour_column="last_updated",
 )
 
+CANDLES = Table(
+    layer="silver",
+    name="candles",
+    grain="one row per candle that a venue reported",
+    key=("venue", "product_id", "interval", "open_ts"),
+    columns=(
+        Column("venue", Type.STRING, "coinbase_exchange, …"),
+        Column("product_id", Type.STRING, "canonical product"),
+        Column("interval", Type.STRING, "1m, 5m, 15m, 1h, 6h or 1d"),
+        Column("open_ts", Type.TIMESTAMP, "start of the interval, inclusive, on the interval's grid from 1970 on"),
+        Column("open", Type.MONEY, "first price", "quote currency"),
+        Column("high", Type.MONEY, "highest price", "quote currency"),
+        Column("low", Type.MONEY, "lowest price", "quote currency"),
+        Column("close", Type.MONEY, "last price", "quote currency"),
+        Column("volume", Type.MONEY, "traded; half-even to 18 places where the venue sends a double", "base currency"),
+        Column("notional", Type.MONEY, "traded, where the venue says it", "quote currency", nullable=True),
+        Column("trade_count", Type.LONG, "trades, where the venue says it", "count", nullable=True),
+        Column("received_at", Type.TIMESTAMP, "when the payload arrived here; never before the candle's end"),
+        Column("origin", Type.STRING, "live, simulated, replay, heal or backfill"),
+        *ORIGIN_COLUMNS,
+    ),
+    owner="silver",
+    description="Candles as the venues report them, each once. They check gold.bars and are never mixed into it.",
+    partitioning=("product_id", "interval"),
+    sort_order=("open_ts",),
+    hour_column="open_ts",
+)
+
 REJECTED = Table(
     layer="silver",
     name="rejected",
@@ -126,4 +161,5 @@ REJECTED = Table(
     partitioning=("days(rejected_at)",),
 )
 
-SILVER_TABLES = (TRADES, QUOTES, ASSET_PRICES, REJECTED)
+SILVER_TABLES = (TRADES, QUOTES, ASSET_PRICES, CANDLES, REJECTED)
+CANDLE_INTERVALS_S = {"1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "6h": 21_600, "1d": 86_400}
