@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from marketflow.contracts.reasons import Reason, ignored_http
-from marketflow.contracts.records import Ignored, Outcome, Unparseable
-from marketflow.venues import binance, coinbase_advanced, coinbase_exchange, coincap, coingecko, cryptocompare
+from marketflow.contracts.records import Ignored, Item, Outcome, Parsed, RejectedItem, Trade, Unparseable
+from marketflow.contracts.sources import CCXT_PREFIX
+from marketflow.venues import (
+    binance,
+    ccxt_trades,
+    coinbase_advanced,
+    coinbase_exchange,
+    coincap,
+    coingecko,
+    cryptocompare,
+)
 
 __all__ = ["PARSERS", "parse"]
 
@@ -17,6 +26,7 @@ PARSERS: dict[str, Callable[[Mapping[str, str], bytes], Outcome]] = {
     coincap.VENUE: coincap.parse,
     coingecko.VENUE: coingecko.parse,
     cryptocompare.VENUE: cryptocompare.parse,
+    # venue new: parser
 }
 
 
@@ -33,7 +43,25 @@ def parse(headers: Mapping[str, str], value: bytes) -> Outcome:
     venue = headers.get("venue")
     if venue is None:
         return Unparseable(Reason.BAD_HEADERS, "header venue is missing")
-    parser = PARSERS.get(venue)
+    parser = ccxt_trades.parse if venue.startswith(CCXT_PREFIX) else PARSERS.get(venue)
     if parser is None:
         return Unparseable(Reason.UNSUPPORTED_VENUE, f"no parser for venue {ascii(venue)[:80]}")
-    return parser(headers, value)
+    outcome = parser(headers, value)
+    least = headers.get("least_trade_id")
+    return outcome if least is None else _without_ids_below(outcome, least)
+
+
+def _without_ids_below(outcome: Outcome, least: str) -> Outcome:
+    """Refuse the trades whose id the feed knew to be too low; `least` is product|id."""
+    product_id, _, text = least.rpartition("|")
+    if not (product_id and text.isascii() and text.isdigit() and len(text) <= 19):
+        return Unparseable(Reason.BAD_HEADERS, f"header least_trade_id is {ascii(least)[:80]}, not product|id")
+    if not isinstance(outcome, Parsed):
+        return outcome
+    return Parsed(tuple(_refused_below(item, product_id, int(text)) for item in outcome.items))
+
+
+def _refused_below(item: Item, product_id: str, least: int) -> Item:
+    if not isinstance(item, Trade) or item.product_id != product_id or item.trade_id >= least:
+        return item
+    return RejectedItem(Reason.ID_WENT_BACK, f"trade_id {item.trade_id} is far below what was told before: {least}")

@@ -12,6 +12,8 @@ captures of 2019-05-03, 2026-02-16 and 2026-07-07 (tests/fixtures/captures):
 - `bookTicker` has neither type nor time: a quote's event time is its receipt. `u` orders the book's updates, jumping.
 - REST `historicalTrades` pages by `fromId` upward and says nothing of its symbol, so header product_id does.
 - REST `ticker/24hr` is a price of each symbol. A delisted one has price 0, firstId -1 and count 0.
+- REST `klines` are arrays: opening time, open, high, low, close and volume as texts, closing time (the last tick of the
+  interval), quote volume, count of trades, and more. Symbol and interval are not said, so headers do. The last is open.
 - Errors of REST come with their status; on a socket as {"error": {"code", "msg"}, "id"}.
 """
 
@@ -25,15 +27,15 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from marketflow.contracts.products import PRODUCTS, by_venue_name
+from marketflow.contracts.products import PRODUCTS
 from marketflow.contracts.reasons import (
     IGNORED_SUBSCRIPTIONS,
     IGNORED_VENUE_ERROR,
     Reason,
-    ignored_unknown,
 )
 from marketflow.contracts.records import (
     AssetPrice,
+    Candle,
     Ignored,
     Item,
     Outcome,
@@ -45,6 +47,8 @@ from marketflow.contracts.records import (
     Unparseable,
 )
 from marketflow.contracts.topics import TICKER, TRADES, Topic
+from marketflow.venues import candles, messages
+from marketflow.venues.seen import Seen
 from marketflow.venues.validation import (
     DECODE_ERRORS,
     INT64_MAX,
@@ -55,19 +59,20 @@ from marketflow.venues.validation import (
     epoch_us,
     fields_of,
     item_of,
-    not_text,
     notional,
-    received_us,
-    shown,
 )
 
 VENUE = "binance"
 # channels that are REST calls; a stream's messages say themselves what they are
 HISTORICAL_TRADES = "historicalTrades"
 TICKER_24HR = "ticker_24hr"
+CANDLES_CHANNEL = "klines"
 STREAMS = ("trade", "bookTicker")
 
-_PRODUCT_IDS = {product.names[VENUE]: product.product_id for product in PRODUCTS.values() if VENUE in product.names}
+_PRODUCT_IDS = messages.product_ids(VENUE)
+_KLINE = ("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "trade_count")
+# the last tick of an interval is a millisecond or a microsecond before its end
+_LONGEST_TICK_US = 1_000
 _TAKER_SIDE: dict[bool, Side] = {True: "sell", False: "buy"}
 _SIDE_RAW = {True: "buyer is maker", False: "seller is maker"}
 
@@ -90,6 +95,38 @@ class _Wrapped(msgspec.Struct, gc=False):
 
 _FAST = msgspec.json.Decoder(_Trade)
 _FAST_WRAPPED = msgspec.json.Decoder(_Wrapped)
+
+
+class _Glimpse(msgspec.Struct, gc=False):
+    """The few fields a feed needs of a message; `u` without `e` is a bookTicker, the one that says no type."""
+
+    e: str | None = None
+    s: str | None = None
+    t: int | None = None
+    u: int | None = None
+
+
+class _GlimpseWrapped(_Glimpse, gc=False):
+    data: _Glimpse | None = None
+
+
+_GLIMPSE = msgspec.json.Decoder(_GlimpseWrapped)
+_UNDECODABLE = Seen(TRADES, "undecodable")
+
+
+def look(value: bytes) -> Seen:
+    """What a feed sees of a message. Never raises."""
+    try:
+        outer = _GLIMPSE.decode(value)
+    except DECODE_ERRORS:
+        return _UNDECODABLE
+    found = outer if outer.data is None else outer.data
+    product_id = _PRODUCT_IDS.get(found.s) if found.s is not None else None
+    if found.e is None:
+        return Seen(TICKER, "bookTicker", product_id) if found.u is not None else Seen(TRADES, "reply")
+    if found.e == "trade" and product_id is not None and found.t is not None and 0 <= found.t <= INT64_MAX:
+        return Seen(TRADES, "trade", product_id, ((product_id, found.t),))
+    return Seen(TRADES, found.e[:40], product_id)
 
 
 def stream_names(products: Iterable[str]) -> list[str]:
@@ -115,6 +152,11 @@ def ticker_request(products: Iterable[str]) -> str:
     return f"/api/v3/ticker/24hr?{urlencode({'symbols': symbols, 'type': 'FULL'})}"
 
 
+def ticker_weight(symbols: int) -> int:
+    """What the exchange counts such a call as, against its limit per minute."""
+    return 2 if symbols <= 20 else 40 if symbols <= 100 else 80
+
+
 def topic_of(value: bytes) -> Topic:
     """The topic that a message of a stream is published to: `bookTicker` to its own, everything else to the trades'."""
     try:
@@ -124,20 +166,16 @@ def topic_of(value: bytes) -> Topic:
     return TICKER if _is_book(inner) else TRADES
 
 
-def parse(headers: Mapping[str, str], value: bytes) -> Outcome:
-    """Trades, quotes and 24 hour prices; never raises."""
-    try:
-        received = received_us(headers)
-    except RejectionError as rejection:
-        return Unparseable(rejection.reason, rejection.detail)
-    unreadable = not_text(value)
-    if unreadable is not None:
-        return unreadable
+@messages.parser
+def parse(headers: Mapping[str, str], value: bytes, received: int) -> Outcome:
+    """Trades, quotes, 24 hour prices and candles; never raises."""
     channel = headers.get("channel")
     if channel == HISTORICAL_TRADES:
         return _rest_trades(headers, value, received)
     if channel == TICKER_24HR:
         return _rest_prices(value, received)
+    if channel == CANDLES_CHANNEL:
+        return _rest_candles(headers, value, received)
     try:
         message = _FAST_WRAPPED.decode(value).data if value.startswith(b'{"stream":"') else _FAST.decode(value)
     except DECODE_ERRORS:
@@ -177,18 +215,15 @@ def _made(product_id: str, trade_id: int, price: Decimal, size: Decimal, buyer_i
 
 def _careful(value: bytes, received: int) -> Outcome:
     """A message that is no clean trade: a quote, another type, or something wrong that has to be named."""
-    try:
-        fields = _inner(fields_of(value))
-        if _is_book(fields):
-            return Parsed((item_of(lambda: _quote(fields, received)),))
-        if not fields.has("e"):
-            return _reply(fields)
-        message_type = fields.text("e")
-    except RejectionError as rejection:
-        return Unparseable(rejection.reason, rejection.detail)
+    fields = _inner(fields_of(value))
+    if _is_book(fields):
+        return Parsed((item_of(lambda: _quote(fields, received)),))
+    if not fields.has("e"):
+        return _reply(fields)
+    message_type = fields.text("e")
     if message_type == "trade":
         return Parsed((item_of(lambda: _stream_trade(fields, received)),))
-    return Ignored(ignored_unknown("".join(c if c.isprintable() else "?" for c in message_type)))
+    return messages.unknown(message_type)
 
 
 def _inner(fields: Fields) -> Fields:
@@ -211,13 +246,13 @@ def _reply(fields: Fields) -> Outcome:
 
 
 def _stream_trade(fields: Fields, received: int) -> Trade:
-    product_id, trade_id = _product(fields, "s"), fields.integer("t")
+    product_id, trade_id = messages.product_of(fields, "s", VENUE), fields.integer("t")
     price, size, buyer_is_maker = fields.positive("p"), fields.positive("q"), fields.boolean("m")
     return _made(product_id, trade_id, price, size, buyer_is_maker, fields.epoch_us("T", received))
 
 
 def _quote(fields: Fields, received: int) -> Item:
-    product_id = _product(fields, "s")
+    product_id = messages.product_of(fields, "s", VENUE)
     bid, ask = fields.positive("b"), fields.positive("a")
     if bid > ask:
         return RejectedItem(Reason.CROSSED_QUOTE, f"bid {bid} is above ask {ask}")
@@ -239,27 +274,10 @@ def _quote(fields: Fields, received: int) -> Item:
     )
 
 
-def _product(fields: Fields, name: str) -> str:
-    symbol = fields.text(name)
-    product = by_venue_name(VENUE, symbol)
-    if product is None:
-        raise RejectionError(Reason.UNKNOWN_PRODUCT, f"{name} {shown(symbol)} is not in the registry")
-    return product.product_id
-
-
 def _rest_trades(headers: Mapping[str, str], value: bytes, received: int) -> Outcome:
     """A page of historicalTrades: an array, oldest first, of one product that only the header names."""
-    product = headers.get("product_id") or ""
-    known = PRODUCTS.get(product)
-    if known is None or VENUE not in known.names:
-        return Unparseable(Reason.BAD_HEADERS, f"header product_id is {shown(product)}, not a product of {VENUE}")
-    try:
-        elements = elements_of(value)
-    except RejectionError as rejection:
-        return Unparseable(rejection.reason, rejection.detail)
-    if not elements:
-        return Ignored("empty_page")
-    return Parsed(tuple(item_of(partial(_rest_trade, element, received, product)) for element in elements))
+    product = messages.product_in(headers, VENUE)
+    return messages.page(elements_of(value), partial(_rest_trade, received=received, product_id=product))
 
 
 def _rest_trade(element: msgspec.Raw, received: int, product_id: str) -> Trade:
@@ -271,24 +289,19 @@ def _rest_trade(element: msgspec.Raw, received: int, product_id: str) -> Trade:
 
 def _rest_prices(value: bytes, received: int) -> Outcome:
     """The 24 hour figures: an array, or one object where one symbol was asked for."""
-    try:
-        if value.lstrip().startswith(b"{"):
-            if not fields_of(value).has("symbol"):
-                raise RejectionError(Reason.UNEXPECTED_SHAPE, "an object without a symbol")
-            elements = [msgspec.Raw(value)]
-        else:
-            elements = elements_of(value)
-    except RejectionError as rejection:
-        return Unparseable(rejection.reason, rejection.detail)
-    if not elements:
-        return Ignored("empty_page")
-    return Parsed(tuple(item_of(partial(_asset_price, element, received)) for element in elements))
+    if not value.lstrip().startswith(b"{"):
+        elements = elements_of(value)
+    elif fields_of(value).has("symbol"):
+        elements = [msgspec.Raw(value)]
+    else:
+        raise RejectionError(Reason.UNEXPECTED_SHAPE, "an object without a symbol")
+    return messages.page(elements, partial(_asset_price, received=received))
 
 
 def _asset_price(element: msgspec.Raw, received: int) -> AssetPrice:
     """A symbol's price in its own quote currency. volume_24h is of the quote currency; there is no market cap."""
     fields = fields_of(element)
-    product = PRODUCTS[_product(fields, "symbol")]
+    product = PRODUCTS[messages.product_of(fields, "symbol", VENUE)]
     if not fields.has("lastPrice"):
         raise RejectionError(Reason.NULL_PRICE, f"lastPrice of {product.product_id} is null or missing")
     return AssetPrice(
@@ -309,4 +322,27 @@ def _asset_price(element: msgspec.Raw, received: int) -> AssetPrice:
         circulating_supply=None,
         total_supply=None,
         max_supply=None,
+    )
+
+
+def _rest_candles(headers: Mapping[str, str], value: bytes, received: int) -> Outcome:
+    """A page of klines: an array of arrays, oldest first."""
+    return candles.parsed(candles.page_of(headers, VENUE, received), elements_of(value), _candle)
+
+
+def _candle(page: candles.Page, element: msgspec.Raw) -> Candle:
+    fields = candles.row(element, _KLINE)
+    open_us = candles.closed(page, fields.epoch_us("open_time", page.received))
+    close_us = fields.epoch_us("close_time", page.received)
+    if not 0 < open_us + page.length_us - close_us <= _LONGEST_TICK_US:
+        raise RejectionError(
+            Reason.INCONSISTENT_CANDLE, f"close_time {close_us} µs is not that of a {page.interval} candle"
+        )
+    return candles.candle(
+        page,
+        open_us,
+        fields,
+        volume=candles.total("volume", fields.optional_number("volume")),
+        notional=fields.optional_figure("quote_volume"),
+        trade_count=fields.optional_integer("trade_count"),
     )

@@ -20,15 +20,15 @@ from functools import partial
 
 import msgspec
 
-from marketflow.contracts.products import PRODUCTS, by_venue_name
+from marketflow.contracts.products import PRODUCTS
 from marketflow.contracts.reasons import (
     IGNORED_HEARTBEAT,
     IGNORED_SUBSCRIPTIONS,
     IGNORED_VENUE_ERROR,
     Reason,
-    ignored_unknown,
 )
 from marketflow.contracts.records import (
+    Candle,
     Ignored,
     Item,
     Outcome,
@@ -37,9 +37,10 @@ from marketflow.contracts.records import (
     RejectedItem,
     Side,
     Trade,
-    Unparseable,
 )
 from marketflow.contracts.topics import TICKER, TRADES, Topic
+from marketflow.venues import candles, messages
+from marketflow.venues.seen import Seen, identifier
 from marketflow.venues.validation import (
     DECODE_ERRORS,
     INT64_MAX,
@@ -47,47 +48,75 @@ from marketflow.venues.validation import (
     RejectionError,
     fields_of,
     item_of,
-    not_text,
     notional,
-    received_us,
     shown,
 )
 
 VENUE = "coinbase_advanced"
 CHANNELS = ("market_trades", "ticker", "heartbeats")
 REST_TRADES = "trades"
+CANDLES_CHANNEL = "candles"
 
 _TAKER_SIDE: dict[str, Side] = {"BUY": "sell", "SELL": "buy"}
 _IGNORED = {"heartbeats": IGNORED_HEARTBEAT, "subscriptions": IGNORED_SUBSCRIPTIONS}
+_PRODUCT_IDS = messages.product_ids(VENUE)
 
 
-class Glimpse(msgspec.Struct, gc=False):
+class _Named(msgspec.Struct, gc=False):
+    """One trade or one ticker: whose it is, and a trade's id."""
+
+    product_id: str | None = None
+    trade_id: str | int | None = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    trades: list[_Named] = []
+    tickers: list[_Named] = []
+
+
+class _Glimpse(msgspec.Struct, gc=False):
     """The few fields a feed needs of a message that it passes on; absent ones are None."""
 
     channel: str | None = None
     sequence_num: int | None = None
-
-    @property
-    def topic(self) -> Topic:
-        """`ticker` goes to its own topic, everything else to the trades'."""
-        return TICKER if self.channel == "ticker" else TRADES
+    events: msgspec.Raw = msgspec.Raw(b"[]")
 
 
-_GLIMPSE = msgspec.json.Decoder(Glimpse)
-_UNDECODABLE = Glimpse()
+_GLIMPSE = msgspec.json.Decoder(_Glimpse)
+_EVENTS = msgspec.json.Decoder(list[_Event])
+_UNDECODABLE = Seen(TRADES, "undecodable")
 
 
-def glimpse(value: bytes) -> Glimpse:
-    """Channel and number of a message; all None where it cannot be decoded. Never raises."""
+def look(value: bytes) -> Seen:
+    """What a feed sees of a message. Never raises."""
     try:
-        return _GLIMPSE.decode(value)
+        found = _GLIMPSE.decode(value)
     except DECODE_ERRORS:
         return _UNDECODABLE
+    channel = (found.channel or "none")[:40]
+    topic = TICKER if channel == "ticker" else TRADES
+    if channel not in ("market_trades", "ticker"):
+        return Seen(topic, channel, number=found.sequence_num)
+    try:
+        events = _EVENTS.decode(found.events)
+    except DECODE_ERRORS:  # the parser says what is wrong; its number still counts
+        return Seen(topic, channel, number=found.sequence_num)
+    named = [each for event in events for each in (*event.trades, *event.tickers)]
+    products = {_PRODUCT_IDS.get(each.product_id or "") for each in named}
+    trades = sorted((product_id, trade_id) for event in events for product_id, trade_id in _traded(event))
+    return Seen(topic, channel, products.pop() if len(products) == 1 else None, trades, number=found.sequence_num)
+
+
+def _traded(event: _Event) -> Iterable[tuple[str, int]]:
+    for trade in event.trades:
+        product_id, trade_id = _PRODUCT_IDS.get(trade.product_id or ""), identifier(trade.trade_id)
+        if product_id is not None and trade_id is not None:
+            yield product_id, trade_id
 
 
 def topic_of(value: bytes) -> Topic:
     """The topic that a message of the feed is published to."""
-    return glimpse(value).topic
+    return look(value).topic
 
 
 def subscribe(products: Iterable[str]) -> list[bytes]:
@@ -98,28 +127,24 @@ def subscribe(products: Iterable[str]) -> list[bytes]:
     ]
 
 
-def parse(headers: Mapping[str, str], value: bytes) -> Outcome:
-    """Trades of `market_trades` and REST pages, quotes of `ticker`; never raises."""
-    try:
-        received = received_us(headers)
-        unreadable = not_text(value)
-        if unreadable is not None:
-            return unreadable
-        fields = fields_of(value)
-        if headers.get("channel") == REST_TRADES:
-            items = [item_of(partial(_trade, element, received)) for element in fields.elements("trades")]
-            return Parsed(tuple(items)) if items else Ignored("empty_page")
-        if fields.has("channel"):
-            return _channel(fields, received)
-        if not fields.has("type"):
-            raise RejectionError(Reason.UNEXPECTED_SHAPE, "an object without a channel")
-        if fields.text("type") == "error":
-            return Ignored(IGNORED_VENUE_ERROR)
-        if fields.text("type") == "ticker":  # without its envelope
-            return Parsed((item_of(lambda: _quote(fields, received)),))
-    except RejectionError as rejection:
-        return Unparseable(rejection.reason, rejection.detail)
-    return Ignored(ignored_unknown(_printable(fields.text("type"))))
+@messages.parser
+def parse(headers: Mapping[str, str], value: bytes, received: int) -> Outcome:
+    """Trades of `market_trades` and REST pages, quotes of `ticker`, candles of REST pages; never raises."""
+    fields = fields_of(value)
+    if headers.get("channel") == REST_TRADES:
+        return messages.page(fields.elements("trades"), partial(_trade, received=received))
+    # the socket's channel of that name sends envelopes of candles that are not over, and is not read
+    if headers.get("channel") == CANDLES_CHANNEL and fields.has("candles"):
+        return candles.parsed(candles.page_of(headers, VENUE, received), fields.elements("candles"), _candle)
+    if fields.has("channel"):
+        return _channel(fields, received)
+    if not fields.has("type"):
+        raise RejectionError(Reason.UNEXPECTED_SHAPE, "an object without a channel")
+    if fields.text("type") == "error":
+        return Ignored(IGNORED_VENUE_ERROR)
+    if fields.text("type") == "ticker":  # without its envelope
+        return Parsed((item_of(lambda: _quote(fields, received)),))
+    return messages.unknown(fields.text("type"))
 
 
 def _channel(fields: Fields, received: int) -> Outcome:
@@ -127,7 +152,7 @@ def _channel(fields: Fields, received: int) -> Outcome:
     if channel in _IGNORED:
         return Ignored(_IGNORED[channel])
     if channel not in ("market_trades", "ticker"):
-        return Ignored(ignored_unknown(_printable(channel)))
+        return messages.unknown(channel)
     events = fields.elements("events")
     if channel == "market_trades":
         items = [item for event in events for item in _of_event(event, "trades", partial(_trade, received=received))]
@@ -146,13 +171,9 @@ def _of_event(event: msgspec.Raw, name: str, make: Callable[[msgspec.Raw], Item]
     return [item_of(partial(make, element)) for element in elements]
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text[:40])
-
-
 def _trade(element: msgspec.Raw, received: int) -> Trade:
     fields = fields_of(element)
-    product_id = _product(fields)
+    product_id = messages.product_of(fields, "product_id", VENUE)
     trade_id = _trade_id(fields)
     side = fields.text("side")
     if side not in _TAKER_SIDE:
@@ -179,7 +200,7 @@ def _ticker(element: msgspec.Raw, event_us: int) -> Item:
 
 
 def _quote(fields: Fields, event_us: int) -> Item:
-    product_id = _product(fields)
+    product_id = messages.product_of(fields, "product_id", VENUE)
     bid, ask = fields.positive("best_bid"), fields.positive("best_ask")
     if bid > ask:
         return RejectedItem(Reason.CROSSED_QUOTE, f"best_bid {bid} is above best_ask {ask}")
@@ -201,9 +222,7 @@ def _quote(fields: Fields, event_us: int) -> Item:
     )
 
 
-def _product(fields: Fields) -> str:
-    name = fields.text("product_id")
-    product = by_venue_name(VENUE, name)
-    if product is None:
-        raise RejectionError(Reason.UNKNOWN_PRODUCT, f"product_id {shown(name)} is not in the registry")
-    return product.product_id
+def _candle(page: candles.Page, element: msgspec.Raw) -> Candle:
+    fields = fields_of(element)
+    open_us = candles.closed(page, candles.seconds_us(fields, "start", page.received))
+    return candles.candle(page, open_us, fields, volume=candles.total("volume", fields.optional_number("volume")))

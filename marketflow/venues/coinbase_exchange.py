@@ -14,6 +14,8 @@ Facts, from the exchange's documentation (docs.cdp.coinbase.com/exchange, read 2
 - `heartbeat` comes once a second per product and carries last_trade_id.
 - `ticker` of a trade shows the book after it, and either may arrive first. `best_bid_size` and `best_ask_size` exist
   since 2022. Cascading matches are batched in it, so it is a quote and never a tape.
+- REST candles are arrays [time, low, high, open, close, volume] of JSON numbers, newest first, at most 300; an interval
+  without a trade is missing. Neither product nor interval is said, so headers product_id and interval do.
 """
 
 from __future__ import annotations
@@ -24,15 +26,15 @@ from typing import Annotated
 
 import msgspec
 
-from marketflow.contracts.products import PRODUCTS, by_venue_name
+from marketflow.contracts.products import PRODUCTS
 from marketflow.contracts.reasons import (
     IGNORED_HEARTBEAT,
     IGNORED_SUBSCRIPTIONS,
     IGNORED_VENUE_ERROR,
     Reason,
-    ignored_unknown,
 )
 from marketflow.contracts.records import (
+    Candle,
     Ignored,
     Item,
     Outcome,
@@ -41,9 +43,10 @@ from marketflow.contracts.records import (
     RejectedItem,
     Side,
     Trade,
-    Unparseable,
 )
 from marketflow.contracts.topics import TICKER, TRADES, Topic
+from marketflow.venues import candles, messages
+from marketflow.venues.seen import Seen
 from marketflow.venues.validation import (
     DECODE_ERRORS,
     INT64_MAX,
@@ -54,19 +57,20 @@ from marketflow.venues.validation import (
     elements_of,
     event_time_us,
     fields_of,
-    not_text,
+    item_of,
     notional,
-    received_us,
     shown,
 )
 
 VENUE = "coinbase_exchange"
 CHANNELS = ("matches", "ticker", "heartbeat")
+REST_TRADES = "trades"
+CANDLES_CHANNEL = "candles"
 
 _TAKER_SIDE: dict[str, Side] = {"buy": "sell", "sell": "buy"}
-# The venue's name to ours, from the registry, as a plain dict because it is read once a message.
-_PRODUCT_IDS = {product.names[VENUE]: product.product_id for product in PRODUCTS.values() if VENUE in product.names}
+_PRODUCT_IDS = messages.product_ids(VENUE)
 _CHANNEL_OF_TYPE = {"match": "matches", "last_match": "matches", "ticker": "ticker", "heartbeat": "heartbeat"}
+_CANDLE = ("time", "low", "high", "open", "close", "volume")
 _IGNORED = {
     "heartbeat": IGNORED_HEARTBEAT,
     "subscriptions": IGNORED_SUBSCRIPTIONS,
@@ -158,6 +162,18 @@ def glimpse(value: bytes) -> Glimpse:
         return _UNDECODABLE
 
 
+def look(value: bytes) -> Seen:
+    """What a feed sees of a message. Never raises."""
+    found = glimpse(value)
+    product_id = found.canonical_product
+    if product_id is not None:
+        if found.is_trade and found.trade_id is not None:
+            return Seen(TRADES, "matches", product_id, ((product_id, found.trade_id),))
+        if found.type == "heartbeat" and found.last_trade_id is not None:
+            return Seen(TRADES, "heartbeat", product_id, announced=(product_id, found.last_trade_id))
+    return Seen(found.topic, found.channel, product_id)
+
+
 def topic_of(value: bytes) -> Topic:
     """The topic that a message of the feed is published to."""
     return glimpse(value).topic
@@ -169,17 +185,13 @@ def subscribe(products: Iterable[str]) -> list[bytes]:
     return [msgspec.json.encode({"type": "subscribe", "product_ids": names, "channels": list(CHANNELS)})]
 
 
-def parse(headers: Mapping[str, str], value: bytes) -> Outcome:
-    """Trades of `match` messages and REST pages, quotes of `ticker`; never raises."""
-    try:
-        received = received_us(headers)
-    except RejectionError as rejection:
-        return Unparseable(rejection.reason, rejection.detail)
-    unreadable = not_text(value)
-    if unreadable is not None:
-        return unreadable
-    if headers.get("channel") == "trades":
+@messages.parser
+def parse(headers: Mapping[str, str], value: bytes, received: int) -> Outcome:
+    """Trades of `match` messages and REST pages, quotes of `ticker`, candles of REST pages; never raises."""
+    if headers.get("channel") == REST_TRADES:
         return _rest_trades(headers, value, received)
+    if headers.get("channel") == CANDLES_CHANNEL:
+        return _rest_candles(headers, value, received)
     try:
         message = _FAST.decode(value)
     except DECODE_ERRORS:
@@ -260,101 +272,77 @@ def _clean_quote(message: _Ticker, received: int) -> Quote | None:
 
 def _careful(value: bytes, received: int) -> Outcome:
     """A message that is no clean trade: another type, or a trade with something wrong that has to be named."""
-    try:
-        fields = fields_of(value)
-        if not fields.has("type"):
-            raise RejectionError(Reason.UNEXPECTED_SHAPE, "an object without a type")
-        message_type = fields.text("type")
-    except RejectionError as rejection:
-        return Unparseable(rejection.reason, rejection.detail)
+    fields = fields_of(value)
+    if not fields.has("type"):
+        raise RejectionError(Reason.UNEXPECTED_SHAPE, "an object without a type")
+    message_type = fields.text("type")
     ignored = _IGNORED.get(message_type)
     if ignored is not None:
         return Ignored(ignored)
     if message_type in ("match", "last_match"):
-        return Parsed((_trade(fields, received, None),))
+        return Parsed((item_of(lambda: _trade(fields, received, messages.product_of(fields, "product_id", VENUE))),))
     if message_type == "ticker":
-        return Parsed((_quote(fields, received),))
-    return Ignored(ignored_unknown("".join(c if c.isprintable() else "?" for c in message_type[:40])))
+        return Parsed((item_of(lambda: _quote(fields, received)),))
+    return messages.unknown(message_type)
 
 
-def _trade(fields: Fields, received: int, product_id: str | None) -> Item:
-    """One trade, field by field. `product_id` is given where the payload does not say it (REST)."""
-    try:
-        product_id = product_id or _product(fields)
-        trade_id = fields.integer("trade_id")
-        side = fields.text("side")
-        if side not in _TAKER_SIDE:
-            raise RejectionError(Reason.UNKNOWN_SIDE, f"side is {shown(side)}, neither buy nor sell")
-        price, size = fields.positive("price"), fields.positive("size")
-        sequence = fields.optional_integer("sequence")
-        event_us = fields.time_us("time", received)
-        return Trade(
-            VENUE,
-            product_id,
-            trade_id,
-            price,
-            size,
-            notional(price, size),
-            _TAKER_SIDE[side],
-            side,
-            event_us,
-            sequence,
-        )
-    except RejectionError as rejection:
-        return RejectedItem(rejection.reason, rejection.detail)
+def _trade(fields: Fields, received: int, product_id: str) -> Trade:
+    """One trade, field by field; a REST page's does not say its product."""
+    trade_id = fields.integer("trade_id")
+    side = fields.text("side")
+    if side not in _TAKER_SIDE:
+        raise RejectionError(Reason.UNKNOWN_SIDE, f"side is {shown(side)}, neither buy nor sell")
+    price, size = fields.positive("price"), fields.positive("size")
+    sequence = fields.optional_integer("sequence")
+    event_us = fields.time_us("time", received)
+    return Trade(
+        VENUE,
+        product_id,
+        trade_id,
+        price,
+        size,
+        notional(price, size),
+        _TAKER_SIDE[side],
+        side,
+        event_us,
+        sequence,
+    )
 
 
 def _quote(fields: Fields, received: int) -> Item:
-    try:
-        quote = Quote(
-            venue=VENUE,
-            product_id=_product(fields),
-            sequence=fields.optional_integer("sequence"),
-            event_us=fields.time_us("time", received),
-            best_bid=fields.positive("best_bid"),
-            best_bid_size=fields.optional_figure("best_bid_size"),
-            best_ask=fields.positive("best_ask"),
-            best_ask_size=fields.optional_figure("best_ask_size"),
-            last_price=fields.optional_positive("price"),
-            last_trade_id=fields.optional_integer("trade_id"),
-            open_24h=fields.optional_figure("open_24h"),
-            high_24h=fields.optional_figure("high_24h"),
-            low_24h=fields.optional_figure("low_24h"),
-            volume_24h=fields.optional_figure("volume_24h"),
-        )
-    except RejectionError as rejection:
-        return RejectedItem(rejection.reason, rejection.detail)
+    quote = Quote(
+        venue=VENUE,
+        product_id=messages.product_of(fields, "product_id", VENUE),
+        sequence=fields.optional_integer("sequence"),
+        event_us=fields.time_us("time", received),
+        best_bid=fields.positive("best_bid"),
+        best_bid_size=fields.optional_figure("best_bid_size"),
+        best_ask=fields.positive("best_ask"),
+        best_ask_size=fields.optional_figure("best_ask_size"),
+        last_price=fields.optional_positive("price"),
+        last_trade_id=fields.optional_integer("trade_id"),
+        open_24h=fields.optional_figure("open_24h"),
+        high_24h=fields.optional_figure("high_24h"),
+        low_24h=fields.optional_figure("low_24h"),
+        volume_24h=fields.optional_figure("volume_24h"),
+    )
     if quote.best_bid > quote.best_ask:
         return RejectedItem(Reason.CROSSED_QUOTE, f"best_bid {quote.best_bid} is above best_ask {quote.best_ask}")
     return quote
 
 
-def _product(fields: Fields) -> str:
-    name = fields.text("product_id")
-    product = by_venue_name(VENUE, name)
-    if product is None:
-        raise RejectionError(Reason.UNKNOWN_PRODUCT, f"product_id {shown(name)} is not in the registry")
-    return product.product_id
-
-
 def _rest_trades(headers: Mapping[str, str], value: bytes, received: int) -> Outcome:
     """A page of /products/{id}/trades: an array, newest first, of one product that only the header names."""
-    product = headers.get("product_id") or ""
-    known = PRODUCTS.get(product)
-    if known is None or VENUE not in known.names:
-        return Unparseable(Reason.BAD_HEADERS, f"header product_id is {shown(product)}, not a product of {VENUE}")
-    try:
-        elements = elements_of(value)
-    except RejectionError as rejection:
-        return Unparseable(rejection.reason, rejection.detail)
-    if not elements:
-        return Ignored("empty_page")
-    return Parsed(tuple(_element(element, received, product) for element in elements))
+    product = messages.product_in(headers, VENUE)
+    return messages.page(elements_of(value), lambda element: _trade(fields_of(element), received, product))
 
 
-def _element(element: msgspec.Raw, received: int, product_id: str) -> Item:
-    try:
-        fields = fields_of(element)
-    except RejectionError as rejection:
-        return RejectedItem(rejection.reason, rejection.detail)
-    return _trade(fields, received, product_id)
+def _rest_candles(headers: Mapping[str, str], value: bytes, received: int) -> Outcome:
+    """A page of /products/{id}/candles: an array of arrays, newest first."""
+    return candles.parsed(candles.page_of(headers, VENUE, received), elements_of(value), _candle)
+
+
+def _candle(page: candles.Page, element: msgspec.Raw) -> Candle:
+    fields = candles.row(element, _CANDLE)
+    open_us = candles.closed(page, fields.seconds_us("time", page.received))
+    return candles.candle(page, open_us, fields, volume=candles.total("volume", fields.optional_rounded("volume")))

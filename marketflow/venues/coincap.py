@@ -20,16 +20,16 @@ from urllib.parse import urlencode
 import msgspec
 
 from marketflow.contracts.reasons import IGNORED_VENUE_ERROR, Reason
-from marketflow.contracts.records import AssetPrice, Ignored, Outcome, Parsed, Unparseable
+from marketflow.contracts.records import AssetPrice, Ignored, Outcome, Parsed
 from marketflow.contracts.topics import PRICES, Topic
+from marketflow.venues import messages
+from marketflow.venues.page_currency import refused_if_another
 from marketflow.venues.validation import (
     INT32_MAX,
     Fields,
     RejectionError,
     fields_of,
     item_of,
-    not_text,
-    received_us,
     shown,
 )
 
@@ -52,25 +52,20 @@ def page_request(page: int, per_page: int) -> str:
     return f"{ASSETS_PATH}?{urlencode(sorted(query.items()))}"
 
 
-def parse(headers: Mapping[str, str], value: bytes) -> Outcome:
+@messages.parser
+def parse(headers: Mapping[str, str], value: bytes, received: int) -> Outcome:
     """One AssetPrice per asset of the page, each accepted or rejected by itself; never raises."""
-    try:
-        received = received_us(headers)
-        unreadable = not_text(value)
-        if unreadable is not None:
-            return unreadable
-        fields = fields_of(value)
-        if not fields.has("data") and fields.has("error"):
-            return Ignored(IGNORED_VENUE_ERROR)
-        if not fields.has("data"):
-            raise RejectionError(Reason.UNEXPECTED_SHAPE, "an object without data")
-        elements = fields.elements("data")
-        if not elements:
-            return Ignored("empty_page")
-        last_updated = fields.epoch_us("timestamp", received)
-    except RejectionError as rejection:
-        return Unparseable(rejection.reason, rejection.detail)
-    return Parsed(tuple(item_of(partial(_asset_price, element, last_updated)) for element in elements))
+    fields = fields_of(value)
+    if not fields.has("data") and fields.has("error"):
+        return Ignored(IGNORED_VENUE_ERROR)
+    if not fields.has("data"):
+        raise RejectionError(Reason.UNEXPECTED_SHAPE, "an object without data")
+    elements = fields.elements("data")
+    if not elements:
+        return Ignored("empty_page")
+    last_updated = fields.epoch_us("timestamp", received)
+    items = tuple(item_of(partial(_asset_price, element, last_updated)) for element in elements)
+    return Parsed(refused_if_another(VENUE, items))
 
 
 def _asset_price(element: msgspec.Raw, last_updated: int) -> AssetPrice:

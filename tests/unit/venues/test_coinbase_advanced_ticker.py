@@ -12,7 +12,6 @@ from marketflow.contracts.reasons import Reason
 from marketflow.contracts.records import Ignored, Item, Parsed, Quote, RejectedItem, Trade, Unparseable
 from marketflow.contracts.topics import TICKER, TRADES
 from marketflow.venues import coinbase_advanced
-from marketflow.venues.coinbase_advanced import Glimpse
 
 RECEIVED = 1_767_160_813_000_000  # 2025-12-31T06:00:13Z
 HEADERS = {"venue": "coinbase_advanced", "channel": "ticker", "received_at": str(RECEIVED)}
@@ -153,24 +152,6 @@ def test_one_bad_event_takes_no_quote_of_its_neighbours_with_it() -> None:
     )
     kept = [item.product_id for item in getattr(outcome, "items", ()) if isinstance(item, Quote)]
     assert kept == ["BTC-USD"]
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (message(TICKER_ELEMENT), Glimpse("ticker", 1851)),
-        (b'{"channel":"market_trades","sequence_num":0,"events":[]}', Glimpse("market_trades", 0)),
-        (b'{"channel":"heartbeats","client_id":"","sequence_num":7}', Glimpse("heartbeats", 7)),
-        (b'{"type":"error","message":"no"}', Glimpse(None, None)),
-        (b'{"channel":"ticker","sequence_num":"1851"}', Glimpse(None, None)),
-        (b'{"channel":7}', Glimpse(None, None)),
-        (b"\xff", Glimpse(None, None)),
-        (b"", Glimpse(None, None)),
-        pytest.param(b"[" * 100_000, Glimpse(None, None), id="deep"),
-    ],
-)
-def test_a_glimpse_says_what_a_feed_must_know_and_never_raises(value: bytes, expected: Glimpse) -> None:
-    assert coinbase_advanced.glimpse(value) == expected
 
 
 def test_only_tickers_leave_the_trades_topic() -> None:

@@ -239,7 +239,8 @@ def test_a_coin_without_its_currencies_is_refused_where_it_stands() -> None:
     [
         (OVER_THE_LIMIT, "venue_error"),
         ({"Response": "Error", "Message": "fsyms param is empty", "Type": 2}, "venue_error"),
-        (CANDLE_PAGE, "no_prices"),
+        ({"Response": "Success", "Type": 100, "Data": {}}, "no_prices"),
+        ({"Response": "Success", "Type": 100, "Data": [1]}, "no_prices"),
         ({"RAW": {}, "DISPLAY": {}}, "empty_page"),
         ({"RAW": {"BTC": {}}}, "empty_page"),
     ],

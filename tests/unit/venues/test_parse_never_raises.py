@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from marketflow import venues
 from marketflow.contracts.reasons import Reason
-from marketflow.contracts.records import AssetPrice, Ignored, Parsed, Quote, RejectedItem, Trade, Unparseable
+from marketflow.contracts.records import AssetPrice, Candle, Ignored, Parsed, Quote, RejectedItem, Trade, Unparseable
 from marketflow.contracts.topics import TOPICS
 from marketflow.venues import binance, coinbase_advanced, coinbase_exchange, coincap, coingecko, cryptocompare
 from marketflow.venues.validation import fields_of, received_us
+from tests.candle_pages import PAGES
 
 CAPTURES = Path(__file__).parents[2] / "fixtures" / "captures"
 EXCHANGE = (
@@ -64,7 +65,12 @@ MESSAGES = {
         b'"MKTCAP":1272958261746.86,"CHANGEPCT24HOUR":-0.7023070132264649}}},"DISPLAY":{}}',
         b'{"Response":"Error","Message":"You are over your rate limit","Type":99,"RateLimit":{},"Data":{}}',
     ),
+    "ccxt_kraken": (
+        b'[{"id":"87","timestamp":1783465157123,"datetime":"2026-07-07T22:59:17.123Z","symbol":"BTC/USD","side":"buy",'
+        b'"takerOrMaker":null,"price":63551.1,"amount":1e-05,"cost":0.635511,"info":["63551.10000","0.00001000"]}]',
+    ),
 }
+MESSAGES = {venue: (*messages, *([PAGES[venue][1]] if venue in PAGES else [])) for venue, messages in MESSAGES.items()}
 RECEIVED = {"received_at": "1783465200000000"}
 HEADER_SETS = (
     {"venue": "coinbase_exchange", "channel": "matches", **RECEIVED},
@@ -83,6 +89,8 @@ HEADER_SETS = (
     {"venue": "coinbase_advanced", "channel": "trades", **RECEIVED, "http_status": "200"},
     {"venue": "coincap", "channel": "assets", **RECEIVED, "http_status": "200"},
     {"venue": "cryptocompare", "channel": "pricemultifull", **RECEIVED, "http_status": "200"},
+    {"venue": "ccxt_kraken", "channel": "fetch_trades", **RECEIVED, "product_id": "BTC-USD"},
+    *(headers for headers, _ in PAGES.values()),
 )
 LIMIT = Decimal(10) ** 20
 
@@ -104,7 +112,7 @@ def check(headers: dict[str, str], value: bytes) -> None:
             assert item.detail
             assert "\x00" not in item.detail
             continue
-        assert isinstance(item, Trade | Quote | AssetPrice)
+        assert isinstance(item, Trade | Quote | AssetPrice | Candle)
         for name in item.__struct_fields__:
             field = getattr(item, name)
             if isinstance(field, Decimal):
@@ -132,6 +140,10 @@ _WIDE = Context(prec=60)
 @example(
     headers=HEADER_SETS[8], value=b'{"data":[{"id":"x","priceUsd":"1","rank":1e999999999}],"timestamp":1783465157000}'
 )
+@example(headers=PAGES["coinbase_exchange"][0], value=b"[[1,1e999999999,2,3,4," + b"9" * 5000 + b"]]")
+@example(headers=PAGES["binance"][0], value=b"[" * 5000)
+@example(headers=PAGES["coinbase_advanced"][0], value=b'{"candles":[{"start":"' + b"9" * 5000 + b'"}]}')
+@example(headers=PAGES["cryptocompare"][0], value=b'{"Response":"","Data":{"Data":[{"time":1e99}]}}')
 @example(headers=HEADER_SETS[9], value=b'{"RAW":{"x":{"y":{"FROMSYMBOL":"x","CHANGEPCT24HOUR":-1e-999999999}}}}')
 def test_arbitrary_bytes_are_answered(headers: dict[str, str], value: bytes) -> None:
     check(headers, value)
@@ -139,7 +151,7 @@ def test_arbitrary_bytes_are_answered(headers: dict[str, str], value: bytes) -> 
 
 TOPICS_OF = (
     binance.topic_of,
-    lambda value: coinbase_advanced.glimpse(value).topic,
+    coinbase_advanced.topic_of,
     coinbase_exchange.topic_of,
     coincap.topic_of,
     coingecko.topic_of,
