@@ -61,6 +61,21 @@ class Quotation(NamedTuple):
         return self.coin.id
 
 
+def converted(quotation: Quotation, currency: str) -> Quotation:
+    """The same fact in the figures of `currency`; it keeps the name of its own."""
+    rate = USD_PER_UNIT[quotation.vs_currency] / USD_PER_UNIT[currency]
+    return quotation._replace(
+        price=price_text(float(quotation.price) * rate),
+        market_cap=str(round(int(quotation.market_cap) * rate)),
+        day=Day(*(figure * rate for figure in quotation.day)),
+    )
+
+
+def other_currency(quotation: Quotation) -> Quotation:
+    """A lie: the figures of eur under the quotation's own currency, or of usd where that is eur."""
+    return converted(quotation, "usd" if quotation.vs_currency == "eur" else "eur")
+
+
 class LastPrice(NamedTuple):
     """Where an asset stopped, in usd, as its truth says."""
 

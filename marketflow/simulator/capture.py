@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,11 +18,12 @@ from typing import BinaryIO
 import msgspec
 
 from marketflow.errors import ConfigurationError
-from marketflow.simulator import coinbase_wire
-from marketflow.simulator.bad_messages import FeedFaults
+from marketflow.simulator import binance_wire, coinbase_wire
 from marketflow.simulator.coingecko_wire import Pages, body
 from marketflow.simulator.configuration import SimulatorConfiguration
-from marketflow.simulator.faults import COINBASE, COINGECKO, FaultBox, FaultKind
+from marketflow.simulator.faults import BINANCE, COINBASE, COINGECKO, FaultBox, FaultKind
+from marketflow.simulator.feed_faults import FeedFaults
+from marketflow.simulator.market import Event
 from marketflow.simulator.randomness import stable_uuid, stream
 from marketflow.simulator.simulation import Simulation
 from marketflow.simulator.texts import SECOND_US
@@ -40,6 +41,10 @@ CAPTURE_FAULTS = frozenset(
         FaultKind.YEAR_ONE,
         FaultKind.CONFLICTING_DUPLICATE,
         FaultKind.UNKNOWN_TYPE,
+        FaultKind.UNKNOWN_FIELD,
+        FaultKind.WRONG_TYPE,
+        FaultKind.ID_RESET,
+        FaultKind.CLOCK_SKEW,
         FaultKind.ERROR_OBJECT,
     }
 )
@@ -102,21 +107,27 @@ class _Run:
             now_us=self.start_us,
         )
         self.recorder = Recorder(file, configuration.seed)
-        self._faults = FeedFaults(FaultBox(configuration.faults, configuration.seed), CAPTURE_FAULTS)
+        box = FaultBox(configuration.faults, configuration.seed)
+        self._faults = {venue: FeedFaults(venue, box, CAPTURE_FAULTS) for venue in (COINBASE, BINANCE)}
         self._pages = Pages()
-        self._socket_id = stable_uuid(configuration.seed, "socket", self.start_us)
+        self._socket_ids = {
+            COINBASE: stable_uuid(configuration.seed, "socket", self.start_us),
+            BINANCE: stable_uuid(configuration.seed, "socket", BINANCE, self.start_us),
+        }
         self._poller_id = stable_uuid(configuration.seed, "poller", self.start_us)
 
     def write(self) -> None:
         """Step through the hours."""
         self.simulation.start(self.start_us)
-        self._feed(self.start_us, "subscriptions", self._subscriptions())
+        subscribed = [name for name, entry in self.simulation.listings.items() if entry.venue == COINBASE]
+        if subscribed:
+            answer = coinbase_wire.subscriptions(dict.fromkeys(coinbase_wire.CHANNELS, subscribed))
+            self._feed(COINBASE, self.start_us, "subscriptions", answer)
         poll_us = self.start_us if self._plan.assets else self.end_us
         for now_us in self._steps():
             batch = self.simulation.step(now_us, now_us)
             self.simulation.publish(batch)
-            for message in self._faults.apply(coinbase_wire.messages(batch.events, self._seed), now_us):
-                self._feed(now_us, message.channel, message.payload)
+            self._tell(batch.events, now_us)
             if poll_us <= now_us < self.end_us:
                 self._poll(poll_us := now_us)
                 poll_us += int(self._plan.poll_interval_s * SECOND_US)
@@ -128,11 +139,19 @@ class _Run:
         yield from range(self.start_us, self.end_us, STEP_US)
         yield self.end_us - 1
 
-    def _subscriptions(self) -> bytes:
-        return coinbase_wire.subscriptions(dict.fromkeys(coinbase_wire.CHANNELS, self._plan.products))
+    def _tell(self, events: Sequence[Event], now_us: int) -> None:
+        """Each book on its own exchange's feed, Binance's messages without the envelope of combined streams."""
+        told = {
+            COINBASE: coinbase_wire.messages([e for e in events if e.listing.venue == COINBASE], self._seed),
+            BINANCE: binance_wire.messages([e for e in events if e.listing.venue == BINANCE]),
+        }
+        for venue, messages in told.items():
+            for message in self._faults[venue].apply(messages, now_us):
+                if message.leaves:
+                    self._feed(venue, now_us, message.channel, message.payload)
 
-    def _feed(self, sent_us: int, channel: str, payload: bytes) -> None:
-        envelope: dict[str, object] = {"venue": COINBASE, "channel": channel, "connection_id": self._socket_id}
+    def _feed(self, venue: str, sent_us: int, channel: str, payload: bytes) -> None:
+        envelope: dict[str, object] = {"venue": venue, "channel": channel, "connection_id": self._socket_ids[venue]}
         self.recorder.add(sent_us, envelope, payload, mean_delay_us=20_000)
 
     def _poll(self, started_us: int) -> None:

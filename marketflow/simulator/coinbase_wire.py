@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import msgspec
 
+from marketflow.simulator.feed_messages import WireMessage
 from marketflow.simulator.market import Event, Heartbeat, Trade
 from marketflow.simulator.randomness import stable_number, stable_uuid
 from marketflow.simulator.texts import SIZE_DECIMALS, fixed, rfc3339_us, trimmed
@@ -15,14 +15,6 @@ CHANNELS = ("matches", "ticker", "heartbeat")
 MAKER_SIDE = {"buy": "sell", "sell": "buy"}
 # A real month is not played: the other 29 days of volume_30d are this many typical orders.
 MONTH_ORDERS = 5_000_000
-
-
-class WireMessage(NamedTuple):
-    """One message before it is framed: who wants it, and its bytes."""
-
-    channel: str
-    product_id: str
-    payload: bytes
 
 
 def match(trade: Trade, seed: int, message_type: str = "match") -> bytes:
@@ -89,7 +81,7 @@ def messages(events: Sequence[Event], seed: int) -> list[WireMessage]:
         if isinstance(event, Heartbeat):
             feed.append(WireMessage("heartbeat", product_id, heartbeat(event)))
             continue
-        trade = WireMessage("matches", product_id, match(event, seed))
+        trade = WireMessage("matches", product_id, match(event, seed), (event.trade_id,))
         if not event.ends_order:
             feed.append(trade)
             continue

@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from http import HTTPStatus
 
-import msgspec
 from aiohttp import web
 
-from marketflow.simulator.assets import AssetMarket, Quotation
-from marketflow.simulator.bad_messages import bad_copy
-from marketflow.simulator.coingecko_wire import ORDERS, Pages, body
-from marketflow.simulator.faults import COINGECKO, MESSAGE_FAULTS, FaultKind
-from marketflow.simulator.http_faults import HttpFaults, json_answer, rate_limited
+from marketflow.simulator.assets import AssetMarket, Quotation, other_currency
+from marketflow.simulator.coingecko_wire import ORDERS, Pages
+from marketflow.simulator.faults import COINGECKO
+from marketflow.simulator.http_faults import HttpFaults, json_answer, known, rate_limited
+from marketflow.simulator.limits import CallLimit
+from marketflow.simulator.page_faults import RFC3339_MS, ItemShape, Page, whole
 
 KEY_NAMES = ("x-cg-demo-api-key", "x-cg-pro-api-key", "x_cg_demo_api_key", "x_cg_pro_api_key")
 MAX_PER_PAGE = 250
-MINUTE_S = 60.0
-# A page cannot come twice or out of order: it is an answer. Those two and drops are the feed's.
-PAGE_FAULTS = MESSAGE_FAULTS - {FaultKind.DROP, FaultKind.REORDER}
-# These take the page's place, since one request has one answer; all others are an extra item at the page's end.
-WHOLE_BODY = (FaultKind.MALFORMED, FaultKind.TRUNCATED, FaultKind.ERROR_OBJECT)
-
-
-class KeylessLimit:
-    """Calls of the last minute; 0 allowed means no limit."""
-
-    def __init__(self, calls_per_minute: int) -> None:
-        self._allowed = calls_per_minute
-        self._calls: deque[float] = deque()
-
-    def retry_after_s(self) -> int:
-        """0 where this call is allowed, and counted; else how long to wait."""
-        now = time.monotonic()
-        while self._calls and self._calls[0] <= now - MINUTE_S:
-            self._calls.popleft()
-        if self._allowed and len(self._calls) >= self._allowed:
-            return int(self._calls[0] + MINUTE_S - now) + 1
-        self._calls.append(now)
-        return 0
+PING = whole(b'{"gecko_says":"(V3) To the Moon!"}')
+SHAPE = ItemShape(price="current_price", time="last_updated", clock=RFC3339_MS)
 
 
 class CoinGeckoRest:
@@ -48,7 +25,7 @@ class CoinGeckoRest:
     def __init__(self, assets: AssetMarket, faults: HttpFaults, keyless_calls_per_minute: int) -> None:
         self._assets = assets
         self._faults = faults
-        self._limit = KeylessLimit(keyless_calls_per_minute)
+        self._limit = CallLimit(keyless_calls_per_minute)
         self._pages = Pages()
 
     def routes(self) -> list[web.RouteDef]:
@@ -58,26 +35,34 @@ class CoinGeckoRest:
             web.get("/coingecko/api/v3/coins/markets", self.markets),
         ]
 
-    async def ping(self, request: web.Request) -> web.Response:
+    async def ping(self, request: web.Request) -> web.StreamResponse:
         """The venue's sign of life."""
-        return await self._faults.answer(request, COINGECKO, lambda: b'{"gecko_says":"(V3) To the Moon!"}')
+        return await self._faults.answer(request, COINGECKO, known(PING))
 
-    async def markets(self, request: web.Request) -> web.Response:
+    async def markets(self, request: web.Request) -> web.StreamResponse:
         """One page of coins in one currency."""
         keyed = any(name in request.headers or name in request.query for name in KEY_NAMES)
         retry_after_s = 0 if keyed else self._limit.retry_after_s()
         if retry_after_s:
-            return rate_limited(retry_after_s)
+            return rate_limited(COINGECKO, retry_after_s)
         refusal = self._refusal(request)
         if refusal:
             return json_answer({"error": refusal}, HTTPStatus.UNPROCESSABLE_ENTITY)
-        items = self._pages.page(
-            self._chosen(request),
+        return await self._faults.answer(
+            request, COINGECKO, lambda switched: self._page(request, switched), has_currency=True
+        )
+
+    async def _page(self, request: web.Request, switched: bool) -> Page:
+        chosen = self._chosen(request)
+        # items of the good page are encoded once a refresh; those that lie are not kept
+        pages = Pages() if switched else self._pages
+        items = pages.page(
+            [other_currency(quotation) for quotation in chosen] if switched else chosen,
             order=request.query.get("order", "market_cap_desc"),
             per_page=int(request.query.get("per_page", 100)),
             page=int(request.query.get("page", 1)),
         )
-        return await self._faults.answer(request, COINGECKO, lambda: self._body(items))
+        return Page(items, SHAPE)
 
     def _refusal(self, request: web.Request) -> str:
         currency = request.query.get("vs_currency")
@@ -101,18 +86,3 @@ class CoinGeckoRest:
             for (asset_id, vs_currency), quotation in self._assets.published.items()
             if vs_currency == currency and (wanted is None or asset_id in wanted)
         ]
-
-    def _body(self, items: list[bytes]) -> bytes:
-        """The page with whatever bad items are due, made from copies of its first."""
-        box = self._faults.box
-        if box.is_idle or not items:
-            return body(items)
-        kinds = sorted(hit.fault for hit in box.take(COINGECKO, PAGE_FAULTS, time.time_ns() // 1000))
-        extra = [bad_copy(kind, items[0]) for kind in kinds if kind not in WHOLE_BODY]
-        page = body([*items, *extra])
-        for kind in kinds:
-            if kind is FaultKind.ERROR_OBJECT:
-                page = msgspec.json.encode({"status": 500, "error": "Internal Server Error"})
-            elif kind in WHOLE_BODY:
-                page = bad_copy(kind, page)
-        return page

@@ -17,8 +17,8 @@ FIRST_PEAK_US = 1_500_000_000 * SECOND_US
 ORDERS: dict[str, Callable[[Quotation], Any]] = {
     "market_cap_desc": lambda quotation: -int(quotation.market_cap),
     "market_cap_asc": lambda quotation: int(quotation.market_cap),
-    "volume_desc": lambda quotation: -_volume(quotation),
-    "volume_asc": lambda quotation: _volume(quotation),
+    "volume_desc": lambda quotation: -turnover(quotation),
+    "volume_asc": lambda quotation: turnover(quotation),
     "id_asc": lambda quotation: quotation.asset_id,
     "id_desc": lambda quotation: tuple(-ord(letter) for letter in quotation.asset_id),
 }
@@ -28,7 +28,7 @@ def _number(text: str) -> msgspec.Raw:
     return msgspec.Raw(text.encode())
 
 
-def _volume(quotation: Quotation) -> int:
+def turnover(quotation: Quotation) -> int:
     """Daily turnover: a coin's own share of its market cap, breathing with its price."""
     share = 0.01 + stable_number("turnover", quotation.asset_id, below=1000) / 10_000
     return round(int(quotation.market_cap) * share)
@@ -70,7 +70,7 @@ def item(quotation: Quotation) -> bytes:
             "market_cap": _number(quotation.market_cap),
             "market_cap_rank": quotation.rank,
             "fully_diluted_valuation": round(market_cap / supply * total) if has_total else None,
-            "total_volume": _volume(quotation),
+            "total_volume": turnover(quotation),
             "high_24h": _number(price_text(max(day.high, price))),
             "low_24h": _number(price_text(min(day.low, price))),
             "price_change_24h": price_change,

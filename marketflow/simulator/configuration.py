@@ -11,7 +11,7 @@ from marketflow.contracts.products import PRODUCTS
 from marketflow.errors import ConfigurationError
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.settings import CommaSeparated, Settings, sentence
-from marketflow.simulator.faults import FaultKind
+from marketflow.simulator.faults import VENUES, FaultKind, impossible
 from marketflow.simulator.listings import USD_PER_UNIT
 
 MIB = 1024**2
@@ -21,7 +21,7 @@ class SimulatorConfiguration(BaseSettings):
     """What market is made and how its servers behave.
 
     `rate` is trades per second and product once the tape has ended; `faults` maps a fault's name to its probability
-    per message (per request for HTTP faults); a name may be narrowed to one venue: `coingecko:http_429`.
+    per trade (per request for HTTP faults); a name may be narrowed to one venue: `coingecko:http_429`.
     """
 
     model_config = SettingsConfigDict(
@@ -44,13 +44,20 @@ class SimulatorConfiguration(BaseSettings):
     # the market opens when every product has a listener, at the latest after this long: a feed that starts with the
     # exchange then misses nothing. 0 opens it at once
     wait_for_listener_s: float = Field(0.0, ge=0)
+    # the products that are waited for, where not everything that is listed is collected
+    wait_for_products: CommaSeparated | None = None
     # CoinGecko's keyless limit; a call with any key is not counted. 0 means no limit
     keyless_calls_per_minute: int = Field(30, ge=0)
+    # whether these want a key, as the real ones do; any text is one
+    coincap_key_required: bool = False
+    cryptocompare_key_required: bool = False
+    # CryptoCompare answers calls beyond it with status 200 and an error's body. 0 means no limit
+    cryptocompare_calls_per_minute: int = Field(300, ge=0)
     # a reader with more unread bytes than this is cut, as the exchange cuts slow consumers
     slow_reader_bytes: int = Field(32 * MIB, ge=1024)
     subscribe_within_s: float = Field(5.0, gt=0)
 
-    @field_validator("products", "vs_currencies", mode="before")
+    @field_validator("products", "vs_currencies", "wait_for_products", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -58,19 +65,22 @@ class SimulatorConfiguration(BaseSettings):
     @field_validator("products")
     @classmethod
     def _known_products(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        known = {name for name, product in PRODUCTS.items() if "coinbase_exchange" in product.names}
-        unknown = [product for product in value or () if product not in known]
+        unknown = [product for product in value or () if product not in PRODUCTS]
         if unknown:
-            raise ValueError(f"unknown product {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+            raise ValueError(f"unknown product {', '.join(unknown)}; known: {', '.join(sorted(PRODUCTS))}")
         return value
 
     @field_validator("faults")
     @classmethod
     def _known_faults(cls, value: dict[str, float]) -> dict[str, float]:
         for name, probability in value.items():
-            kind = name.rpartition(":")[2]
+            venue, _, kind = name.rpartition(":")
             if kind not in {fault.value for fault in FaultKind} or not 0 <= probability <= 1:
                 raise ValueError(f"{name}={probability}: wants a known fault and a probability from 0 to 1")
+            if venue and venue not in VENUES:
+                raise ValueError(f"{name}: venue is one of {', '.join(VENUES)}")
+            if venue and impossible(FaultKind(kind), venue):
+                raise ValueError(f"{name}: {impossible(FaultKind(kind), venue)}")
         return value
 
 

@@ -11,8 +11,16 @@ from typing import Protocol
 import msgspec
 from aiohttp import web
 
-from marketflow.simulator.faults import VENUES, FaultBox, FaultKind, FaultRequest
-from marketflow.simulator.http_faults import STALL_S, json_answer
+from marketflow.simulator.faults import (
+    CONNECTION_FAULTS,
+    FEED_CHANNELS,
+    REST,
+    FaultBox,
+    FaultKind,
+    FaultRequest,
+    refusal,
+)
+from marketflow.simulator.http_faults import json_answer
 from marketflow.simulator.truth import Truth, TruthFile
 
 READ_BYTES = 1024**2
@@ -40,11 +48,8 @@ class Controlled(Protocol):
     def status(self) -> dict[str, object]:
         """Facts for people and tests."""
 
-    def disconnect_feed(self, refuse_s: float) -> None:
-        """Cut every feed connection."""
-
-    def stall_feed(self, seconds: float) -> None:
-        """Send nothing for a while."""
+    def misbehave(self, fault: FaultKind, venue: str | None, seconds: float | None) -> None:
+        """Cut or stall the connections of one venue's feed, or of all feeds."""
 
 
 class Control:
@@ -63,6 +68,7 @@ class Control:
             web.delete("/control/faults", self.clear_faults),
             web.get("/truth/trades", self.trades),
             web.get("/truth/prices", self.prices),
+            web.get("/truth/vanished", self.vanished),
         ]
 
     async def pause(self, request: web.Request) -> web.Response:
@@ -89,23 +95,20 @@ class Control:
         return json_answer(self._service.status())
 
     async def order_fault(self, request: web.Request) -> web.Response:
-        """Take one fault, see faults.FaultRequest."""
+        """Take one fault, see faults.FaultRequest; what can never be done is refused with its reason."""
         try:
             fault = msgspec.json.decode(await request.read(), type=FaultRequest)
         except msgspec.DecodeError as error:
             return json_answer({"error": str(error)}, HTTPStatus.BAD_REQUEST)
-        if fault.venue not in (None, *VENUES):
-            return json_answer({"error": f"venue is one of {', '.join(VENUES)}"}, HTTPStatus.BAD_REQUEST)
         if fault.product is not None and fault.product not in self._service.products:
             known = ", ".join(self._service.products)
             return json_answer({"error": f"product is one of {known}"}, HTTPStatus.BAD_REQUEST)
-        at_feed = fault.venue in (None, VENUES[0])
-        if at_feed and fault.fault is FaultKind.DISCONNECT:
-            self._service.disconnect_feed(fault.seconds or 0.0)
-            self._service.faults.note(VENUES[0], fault.fault)
-        elif at_feed and fault.fault is FaultKind.STALL:
-            self._service.stall_feed(fault.seconds or STALL_S)
-            self._service.faults.note(VENUES[0], fault.fault)
+        reason = refusal(fault)
+        if reason:
+            return json_answer({"error": reason}, HTTPStatus.BAD_REQUEST)
+        at_feed = fault.venue in (None, *FEED_CHANNELS) and fault.channel != REST
+        if at_feed and fault.fault in CONNECTION_FAULTS:
+            self._service.misbehave(fault.fault, fault.venue, fault.seconds)
         else:
             self._service.faults.add(fault, time.time_ns() // 1000)
         return json_answer({"accepted": fault})
@@ -122,6 +125,10 @@ class Control:
     async def prices(self, request: web.Request) -> web.StreamResponse:
         """prices.ndjson as far as it is synced."""
         return await self._stream(request, self._service.truth.prices)
+
+    async def vanished(self, request: web.Request) -> web.StreamResponse:
+        """vanished.ndjson as far as it is synced: the trades of the truth that nobody was told."""
+        return await self._stream(request, self._service.truth.vanished)
 
     @staticmethod
     async def _stream(request: web.Request, file: TruthFile) -> web.StreamResponse:

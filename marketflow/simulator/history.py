@@ -1,6 +1,7 @@
 """Every trade by id, from the truth file: where a restarted market goes on, and what REST history is answered from.
 
-Only file offsets are held, eight bytes a trade; a page is read back from the file. What the wire lost is still here.
+Only file offsets are held, eight bytes a trade; a page is read back from the file. What the wire lost is still here,
+but for trades that vanished: those are in the truth and on no page, of this process and of any after it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import islice
 
 import msgspec
 
@@ -18,7 +20,7 @@ from marketflow.simulator.day import MINUTE_US, MINUTES_KEPT, DaySummary, DayWin
 from marketflow.simulator.listings import USD_PER_UNIT, Listing
 from marketflow.simulator.market import LastTrade, Trade
 from marketflow.simulator.texts import SIZE_DECIMALS
-from marketflow.simulator.truth import TruthFile, TruthPrice, TruthTrade, trade_line
+from marketflow.simulator.truth import SOURCE, TruthFile, TruthPrice, TruthTrade, VanishedTrade, trade_line
 
 TRADES_WANTED = 200_000  # of each product, before the scan of an old file stops
 FIRST_SCAN_BYTES = 96 * 1024**2
@@ -26,6 +28,7 @@ PRICE_SCAN_BYTES = 8 * 1024**2
 
 _decode_trade = msgspec.json.Decoder(TruthTrade).decode
 _decode_price = msgspec.json.Decoder(TruthPrice).decode
+_decode_vanished = msgspec.json.Decoder(VanishedTrade).decode
 
 
 class ProductHistory:
@@ -67,9 +70,14 @@ class ProductHistory:
 class TradeHistory:
     """The histories of all products in one truth file."""
 
-    def __init__(self, file: TruthFile, listings: Sequence[Listing]) -> None:
+    def __init__(self, file: TruthFile, vanished: TruthFile, listings: Sequence[Listing]) -> None:
         """Index as much of an existing file's tail as holds TRADES_WANTED of each product, or all of it."""
         self._file = file
+        self._vanished_file = vanished
+        self.vanished: dict[str, set[int]] = {listing.product_id: set() for listing in listings}
+        for _, line in vanished.lines(0):
+            trade = _decode_vanished(line)
+            self.vanished.setdefault(trade.product_id, set()).add(trade.trade_id)
         self.listings = {listing.product_id: listing for listing in listings}
         scan = FIRST_SCAN_BYTES
         while not self._index(file.line_start_before(file.written_bytes - scan)) and scan < file.written_bytes:
@@ -112,16 +120,27 @@ class TradeHistory:
         price = int(Decimal(last.price).scaleb(self.listings[product_id].price_decimals))
         return LastTrade(last.trade_id, price, last.event_us, last.sequence)
 
-    def last_match(self, product_id: str) -> Trade | None:
-        """The last trade as a feed would tell it again; its book and day are not known any more."""
-        last, listing = self.products[product_id].last, self.listings[product_id]
-        if last is None:
-            return None
-        price = int(Decimal(last.price).scaleb(listing.price_decimals))
-        size = int(Decimal(last.size).scaleb(SIZE_DECIMALS))
-        side: Side = "buy" if last.taker_side == "buy" else "sell"
+    def recent(self, product_id: str, limit: int) -> list[Trade]:
+        """The last trades as a feed would tell them again, oldest first; their books and days are not known here."""
+        listing = self.listings[product_id]
         no_quotes, no_day = BestQuotes(0, 0, 0, 0), DaySummary(0, 0, 0, 0)
-        return Trade(listing, last.trade_id, price, size, side, last.event_us, last.sequence, False, no_quotes, no_day)
+        trades: list[Trade] = []
+        for told in reversed(self.page(product_id, limit=limit, after=None, before=None)):
+            price = int(Decimal(told.price).scaleb(listing.price_decimals))
+            size = int(Decimal(told.size).scaleb(SIZE_DECIMALS))
+            side: Side = "buy" if told.taker_side == "buy" else "sell"
+            when = told.event_us, told.sequence
+            trades.append(Trade(listing, told.trade_id, price, size, side, *when, False, no_quotes, no_day))
+        return trades
+
+    def forget(self, product_id: str, trade_id: int, *, venue: str) -> None:
+        """Never tell this trade again, which that venue's feed left out; the truth keeps it."""
+        self.vanished[product_id].add(trade_id)
+        self._vanished_file.append(msgspec.json.encode(VanishedTrade(venue, product_id, trade_id)) + b"\n")
+
+    def is_forgotten(self, trade: Trade) -> bool:
+        """Whether the trade vanished."""
+        return trade.trade_id in self.vanished[trade.listing.product_id]
 
     def day_windows(self, now_us: int) -> dict[str, DayWindow]:
         """The rolling day of each product as the indexed trades tell it."""
@@ -145,19 +164,27 @@ class TradeHistory:
         if product.newest_id is None:
             return []
         highest = product.newest_id if after is None else min(product.newest_id, after - 1)
-        lowest = max(product.first_trade_id, highest - limit + 1, before + 1 if before is not None else 0)
-        if highest < lowest:
+        lowest = max(product.first_trade_id, before + 1 if before is not None else 0)
+        vanished = self.vanished[product_id]
+        told = (trade_id for trade_id in range(highest, lowest - 1, -1) if trade_id not in vanished)
+        ids = list(islice(told, limit))
+        if not ids:
             return []
-        lines = self._file.read(*product.span(lowest, highest)).splitlines()
+        lines = self._file.read(*product.span(ids[-1], ids[0])).splitlines()
         trades = [trade for trade in map(_decode_trade, lines) if trade.product_id == product_id]
-        return trades[::-1]
+        return [trade for trade in reversed(trades) if trade.trade_id not in vanished]
 
 
 def last_prices(file: TruthFile) -> dict[str, LastPrice]:
-    """The last usd price of each asset in the file's tail; one that is not there begins anew, at a later time."""
+    """The last usd price of each asset in the file's tail; one that is not there begins anew, at a later time.
+
+    What pages of other venues made of the same prices is passed over.
+    """
     last: dict[str, LastPrice] = {}
     for _, line in file.lines(file.line_start_before(file.written_bytes - PRICE_SCAN_BYTES)):
         price = _decode_price(line)
+        if price.source != SOURCE:
+            continue
         usd = float(price.price) * USD_PER_UNIT[price.vs_currency]
         last[price.asset_id] = LastPrice(usd, price.last_updated_us)
     return last

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from marketflow.contracts.products import PRODUCTS
 from marketflow.errors import ConfigurationError
+from marketflow.simulator.faults import BINANCE, COINBASE
 from marketflow.simulator.randomness import stable_number
 from marketflow.simulator.texts import SIZE_DECIMALS
 from marketflow.simulator.universe import coin_of_symbol
@@ -16,13 +17,20 @@ USD_PER_UNIT = {"usd": 1.0, "eur": 1.08, "gbp": 1.27, "jpy": 0.0067, "chf": 1.12
 TYPICAL_ORDER_USD = 150.0
 TYPICAL_LEVEL_USD = 4_000.0
 MAJORS = ("BTC", "ETH")
+DOLLARS = ("USD", "USDT")
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One product. Prices are integers of 10^-price_decimals, sizes of 10^-8."""
+    """One product, which is one book of one exchange. Prices are integers of 10^-price_decimals, sizes of 10^-8.
+
+    `venue` owns the book: Advanced Trade is another door to Coinbase Exchange's. `time_step_us` is how finely it
+    tells time.
+    """
 
     product_id: str
+    venue: str
+    time_step_us: int
     asset_id: str
     quote: str
     price_decimals: int
@@ -50,11 +58,14 @@ def listing(product_id: str) -> Listing:
     base_usd = _usd_price(product.base)
     price = base_usd / _usd_price(product.quote)
     # the majors have cents; all others five significant digits, as exchanges list them
-    decimals = 2 if product.base in MAJORS and product.quote == "USD" else 4 - math.floor(math.log10(price))
+    decimals = 2 if product.base in MAJORS and product.quote in DOLLARS else 4 - math.floor(math.log10(price))
     decimals = min(max(decimals, 2), 8)
     annual_volatility = 0.6 if product.base in MAJORS else 0.9
+    venue = next(name for name in (COINBASE, BINANCE) if name in product.names)
     return Listing(
         product_id=product_id,
+        venue=venue,
+        time_step_us=1000 if venue == BINANCE else 1,
         asset_id=coin.id if coin else "",
         quote=product.quote.lower(),
         price_decimals=decimals,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from math import exp, sqrt
+from math import exp, log, sqrt
 from typing import NamedTuple
 
 from marketflow.simulator.book import BestQuotes, Book, Side
@@ -18,6 +19,8 @@ LONGEST_SWEEP = 10  # fills of one taker order
 # A quiet second has far fewer other order events, so a restarted market's sequence lies above all it ever said.
 SEQUENCE_PER_SECOND = 100
 MAX_LAG_US = SECOND_US
+# A book that follows another is drawn towards it this slowly: some hundredths of a percent lie between the two.
+PULL_S = 30.0
 
 
 class Trade(NamedTuple):
@@ -71,8 +74,12 @@ class ProductMarket:
         tape: Sequence[TapeTrade] = (),
         last: LastTrade | None = None,
         day: DayWindow | None = None,
+        follows: ProductMarket | None = None,
     ) -> None:
-        """`rate` is trades per second; `last` and `day` continue a market that was made before."""
+        """`rate` is trades per second; `last` and `day` continue a market that was made before.
+
+        `follows` is a book of the same asset, whose price draws this one's; it has to be advanced first.
+        """
         self.listing = listing
         self.next_trade_id = last.trade_id + 1 if last else listing.first_trade_id
         self.sequence = last.sequence if last else listing.first_sequence
@@ -82,9 +89,16 @@ class ProductMarket:
         self._rate = rate
         self._random = stream(seed, listing.product_id, self.next_trade_id)
         self._other_events = stream(seed, listing.product_id, self.next_trade_id, "heartbeat")
+        self._follows = follows
+        # where the fair price went since the last advance began, and where it was then
+        self._path_us: list[int] = [0]
+        self._path: list[float] = []
         start_price = last.price if last else self._units(tape[0].price) if tape else listing.start_price
         self._fair = float(start_price)
-        self._book = Book(listing, start_price, self._random)
+        if follows and not last:
+            self._fair = max(3.0, self._price_elsewhere(follows._fair))
+        self._path.append(self._fair)
+        self._book = Book(listing, round(self._fair), self._random)
         self._next_order_us = 0
         self._fills = 1  # of the last taker order
 
@@ -95,6 +109,11 @@ class ProductMarket:
     def last_trade_id(self) -> int:
         """The newest id; one below the first where nothing was traded yet."""
         return self.next_trade_id - 1
+
+    @property
+    def quotes(self) -> BestQuotes:
+        """The top of the book now."""
+        return self._book.quotes
 
     @property
     def mid(self) -> float:
@@ -111,8 +130,12 @@ class ProductMarket:
     def advance(self, until_us: int) -> list[Trade]:
         """All trades up to and including `until_us`."""
         trades: list[Trade] = []
+        del self._path_us[:-1], self._path[:-1]
         while self._next_order_us <= until_us:
+            order_us = self._next_order_us
             trades.extend(self._tape_order() if self._tape_left else self._random_order())
+            self._path_us.append(order_us)
+            self._path.append(self._fair)
             self._next_order_us += self._spacing_us(self._fills)
         return trades
 
@@ -163,6 +186,8 @@ class ProductMarket:
         event_us = max(self._next_order_us, self.event_us + 1)
         elapsed_s = (event_us - self.event_us) / SECOND_US if self.event_us else 1.0
         move = self.listing.volatility_per_sqrt_second * sqrt(min(elapsed_s, 60.0)) * self._random.gauss(0.0, 1.0)
+        if self._follows:
+            move += self._pull(self._follows, elapsed_s)
         self._fair = max(3.0, self._fair * exp(move))
         self._book.quote_around(self._fair)
         self.sequence += self._random.randint(2, 60)
@@ -179,6 +204,18 @@ class ProductMarket:
         self._fills = len(trades)
         return self._end_order(trades)
 
+    def _pull(self, follows: ProductMarket, elapsed_s: float) -> float:
+        """The way in logs towards the other book's price at this order's moment, however time is cut into steps."""
+        place = bisect_right(follows._path_us, self._next_order_us) - 1
+        elsewhere = follows._path[max(0, place)]
+        distance = log(max(3.0, self._price_elsewhere(elsewhere)) / self._fair)
+        return (1.0 - exp(-min(elapsed_s, 60.0) / PULL_S)) * distance
+
+    def _price_elsewhere(self, fair: float) -> float:
+        """The followed book's price in this one's units: the two quote currencies keep their first exchange rate."""
+        assert self._follows is not None
+        return fair * self.listing.start_price / self._follows.listing.start_price
+
     def _buy_share(self) -> float:
         """Takers lean towards where the fair price lies within the spread."""
         quotes = self._book.quotes
@@ -186,6 +223,7 @@ class ProductMarket:
 
     def _trade(self, price: int, size: int, side: Side, event_us: int) -> Trade:
         trade_id, self.next_trade_id = self.next_trade_id, self.next_trade_id + 1
+        event_us -= event_us % self.listing.time_step_us
         self.sequence += 2  # the maker's order being done lies between two fills of a sweep
         self.event_us = event_us
         day = self.day.add(event_us, price, size)
@@ -201,6 +239,7 @@ class Market:
     """All products on one clock."""
 
     def __init__(self, products: Mapping[str, ProductMarket]) -> None:
+        """Products in the order they are advanced in: one that follows another comes after it."""
         self.products = dict(products)
         self.paused = False
         self.halted: set[str] = set()

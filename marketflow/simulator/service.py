@@ -6,25 +6,30 @@ import asyncio
 import signal
 import time
 from collections import deque
-from collections.abc import Sequence
 
 from aiohttp import web
 
 from marketflow.settings import Settings
-from marketflow.simulator import coinbase_wire
-from marketflow.simulator.bad_messages import FeedFaults
+from marketflow.simulator.advanced_rest import AdvancedRest
+from marketflow.simulator.binance_rest import BinanceRest
+from marketflow.simulator.book import BestQuotes
 from marketflow.simulator.coinbase_rest import CoinbaseRest
-from marketflow.simulator.coinbase_socket import PATH, CoinbaseSocket
+from marketflow.simulator.coinbase_socket import PATH
+from marketflow.simulator.coincap_rest import CoinCapRest
 from marketflow.simulator.coingecko_rest import CoinGeckoRest
 from marketflow.simulator.configuration import SimulatorConfiguration
 from marketflow.simulator.control import Control
-from marketflow.simulator.faults import COINBASE, CONNECTION_FAULTS, MESSAGE_FAULTS, FaultBox, FaultKind
-from marketflow.simulator.http_faults import STALL_S, HttpFaults
-from marketflow.simulator.market import Event, Trade
+from marketflow.simulator.cryptocompare_rest import CryptoCompareRest
+from marketflow.simulator.faults import FaultBox, FaultKind
+from marketflow.simulator.feeds import Feeds
+from marketflow.simulator.http_faults import HttpFaults
+from marketflow.simulator.minutes import Minutes
+from marketflow.simulator.page_facts import PageFacts
 from marketflow.simulator.simulation import Batch, Simulation
 from marketflow.simulator.texts import SECOND_US
 
 RATE_WINDOW_S = 10
+SHUTDOWN_TIMEOUT_S = 2.0
 
 
 def _now_us() -> int:
@@ -47,14 +52,8 @@ class Service:
         self.truth = self._simulation.truth
         self.products = tuple(self._simulation.listings)
         self.faults = FaultBox(configuration.faults, configuration.seed)
-        self._feed_faults = FeedFaults(self.faults, MESSAGE_FAULTS)
-        self._socket = CoinbaseSocket(
-            tuple(self._simulation.listings),
-            slow_reader_bytes=configuration.slow_reader_bytes,
-            subscribe_within_s=configuration.subscribe_within_s,
-        )
+        self._feeds = Feeds(self._simulation, configuration, self.faults)
         self._recent: deque[tuple[int, int]] = deque()  # (time, trades) of the last seconds
-        self._last_trades: dict[str, Trade] = {}
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -62,24 +61,26 @@ class Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        self._tell_last_matches()
         now_us = _now_us()
         self._simulation.start(now_us)
         # prices at the very moment of the start: a trade of even a millisecond later would be one that nobody heard
         await self._tick(now_us)
-        runner = web.AppRunner(self._application(), access_log=None, handle_signals=False)
+        # an answer that stalls or trickles is not waited for at the end
+        runner = web.AppRunner(
+            self._application(), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_TIMEOUT_S
+        )
         await runner.setup()
         site = web.TCPSite(runner, self._settings.listen_host, self._settings.simulator_rest_port)
         try:
             await site.start()
             host = self._settings.listen_host
             rest_port = runner.addresses[0][1]
-            ws_port = await self._socket.start(host, self._settings.simulator_ws_port)
+            ws_port = await self._feeds.start(host, self._settings.simulator_ws_port)
             print(f"simulator ready: ws://{host}:{ws_port}{PATH} http://{host}:{rest_port}", flush=True)
             await self._wait_for_listeners()
             await self._make_market()
         finally:
-            await self._socket.stop()
+            await self._feeds.stop()
             await runner.cleanup()
             self.truth.close()
 
@@ -87,27 +88,42 @@ class Service:
         application = web.Application()
         http_faults = HttpFaults(self.faults)
         limit = self._configuration.keyless_calls_per_minute
+        history, assets = self._simulation.history, self._simulation.assets
+        minutes, facts = Minutes(history, self.truth.trades), PageFacts(self.truth.prices)
+        products = self._simulation.market.products
+
+        def quotes(product_id: str) -> BestQuotes:
+            return products[product_id].quotes
+
         for part in (
             Control(self),
-            CoinbaseRest(self._simulation.history, http_faults),
-            CoinGeckoRest(self._simulation.assets, http_faults, limit),
+            CoinbaseRest(history, minutes, http_faults),
+            AdvancedRest(history, minutes, http_faults, quotes),
+            BinanceRest(history, minutes, facts, http_faults, quotes),
+            CoinGeckoRest(assets, http_faults, limit),
+            CoinCapRest(assets, facts, http_faults, key_required=self._configuration.coincap_key_required),
+            CryptoCompareRest(
+                assets,
+                facts,
+                self._simulation.books,
+                minutes,
+                http_faults,
+                key_required=self._configuration.cryptocompare_key_required,
+                calls_per_minute=self._configuration.cryptocompare_calls_per_minute,
+            ),
         ):
             application.add_routes(part.routes())
         return application
 
     async def _wait_for_listeners(self) -> None:
-        """Until somebody hears the matches of every product, the time is up, or it is told to end."""
+        """Until somebody hears the trades of every product, the time is up, or it is told to end."""
         if not self._configuration.wait_for_listener_s:
             return
         deadline = time.monotonic() + self._configuration.wait_for_listener_s
         self.pause()
-        while time.monotonic() < deadline and not self._stop.is_set() and not self._all_heard():
+        while time.monotonic() < deadline and not self._stop.is_set() and not self._feeds.are_all_heard:
             await asyncio.sleep(0.05)
         self.resume()
-
-    def _all_heard(self) -> bool:
-        heard = {product for client in self._socket.clients for product in client.subscribed["matches"]}
-        return heard >= self._simulation.listings.keys()
 
     async def _make_market(self) -> None:
         tick_s = self._configuration.tick_ms / 1000
@@ -132,41 +148,10 @@ class Service:
 
     def _publish(self, batch: Batch, now_us: int) -> None:
         self._simulation.publish(batch)
-        self._connection_faults(now_us)
-        messages = coinbase_wire.messages(batch.events, self._configuration.seed)
-        self._socket.broadcast(self._feed_faults.apply(messages, now_us))
-        self._remember(batch.events)
+        self._feeds.tell(batch.events, now_us)
         self._recent.append((now_us, len(batch.trades)))
         while self._recent[0][0] < now_us - RATE_WINDOW_S * SECOND_US:
             self._recent.popleft()
-
-    def _connection_faults(self, now_us: int) -> None:
-        """Random disconnects and stalls, by chance per batch."""
-        if self.faults.is_idle:
-            return
-        for hit in self.faults.take(COINBASE, CONNECTION_FAULTS, now_us, channel="matches"):
-            if hit.fault is FaultKind.DISCONNECT:
-                self._socket.disconnect(hit.seconds or 0.0)
-            else:
-                self._socket.stall(hit.seconds or STALL_S)
-
-    def _remember(self, events: Sequence[Event]) -> None:
-        """What a new subscriber is told first: the last trade that the others were told."""
-        for event in events:
-            if isinstance(event, Trade):
-                self._last_trades[event.listing.product_id] = event
-        for product_id, trade in self._last_trades.items():
-            self._socket.last_match[product_id] = coinbase_wire.match(trade, self._configuration.seed, "last_match")
-            if trade.ends_order:
-                self._socket.last_ticker[product_id] = coinbase_wire.ticker(trade)
-        self._last_trades.clear()
-
-    def _tell_last_matches(self) -> None:
-        """After a restart the last trade is that of the truth; its book is not known any more, so no ticker."""
-        for product_id in self._simulation.listings:
-            trade = self._simulation.history.last_match(product_id)
-            if trade is not None:
-                self._socket.last_match[product_id] = coinbase_wire.match(trade, self._configuration.seed, "last_match")
 
     # what control asks for
     def pause(self, product: str | None = None) -> None:
@@ -184,13 +169,9 @@ class Service:
         for halted in market.halted & ({product} if product else market.halted):
             market.lift(halted, _now_us())
 
-    def disconnect_feed(self, refuse_s: float) -> None:
-        """Cut every feed connection."""
-        self._socket.disconnect(refuse_s)
-
-    def stall_feed(self, seconds: float) -> None:
-        """Send nothing for a while."""
-        self._socket.stall(seconds)
+    def misbehave(self, fault: FaultKind, venue: str | None, seconds: float | None) -> None:
+        """Cut or stall the connections of one venue's feed, or of all feeds."""
+        self._feeds.misbehave(fault, venue, seconds)
 
     def status(self) -> dict[str, object]:
         """What is made, who listens, what was done wrong."""
@@ -205,9 +186,7 @@ class Service:
             "trades_per_s": sum(trades for _, trades in self._recent) / RATE_WINDOW_S,
             "rate_per_product": self._configuration.rate,
             "assets": len(self._simulation.assets.published),
-            "clients": len(self._socket.clients),
-            "sent_messages": self._socket.sent_messages,
-            "slow_readers_cut": self._socket.slow_readers_cut,
+            **self._feeds.status(),
             "faults_active": [fault.request for fault in self.faults.pending(_now_us())],
             "faults_done": dict(self.faults.done),
         }

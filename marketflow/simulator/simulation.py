@@ -8,6 +8,7 @@ from typing import NamedTuple
 from marketflow.simulator import tape, universe
 from marketflow.simulator.assets import AssetMarket, Quotation
 from marketflow.simulator.configuration import SimulatorConfiguration
+from marketflow.simulator.faults import BINANCE
 from marketflow.simulator.history import TradeHistory, last_prices
 from marketflow.simulator.listings import Listing, listing
 from marketflow.simulator.market import Event, Market, ProductMarket, Trade
@@ -42,7 +43,7 @@ class Simulation:
         self.configuration = configuration
         self.listings: dict[str, Listing] = {product_id: listing(product_id) for product_id in products}
         self.truth = Truth(truth_folder)
-        self.history = TradeHistory(self.truth.trades, tuple(self.listings.values()))
+        self.history = TradeHistory(self.truth.trades, self.truth.vanished, tuple(self.listings.values()))
         self.market = self._market(now_us)
         self.assets = AssetMarket(
             universe.load(),
@@ -51,32 +52,37 @@ class Simulation:
             mid_of=self._usd_mid,
             last=last_prices(self.truth.prices),
         )
-        self._usd_products = {
-            entry.asset_id: self.market.products[entry.product_id]
-            for entry in self.listings.values()
-            if entry.quote == "usd"
-        }
+        # the book that prices an asset in usd
+        self.books = {entry.asset_id: entry.product_id for entry in self.listings.values() if entry.quote == "usd"}
 
     def _market(self, now_us: int) -> Market:
         tapes = tape.load() if self.configuration.tape else {}
         days = self.history.day_windows(now_us)
-        return Market(
-            {
-                product_id: ProductMarket(
-                    entry,
-                    seed=self.configuration.seed,
-                    rate=self.configuration.rate,
-                    tape=tapes.get(product_id, ()),
-                    last=self.history.last_trade(product_id),
-                    day=days[product_id],
-                )
-                for product_id, entry in self.listings.items()
-            }
-        )
+        markets: dict[str, ProductMarket] = {}
+        # what another book follows is made before it
+        for product_id in sorted(self.listings, key=lambda each: self._followed(each) is not None):
+            markets[product_id] = ProductMarket(
+                self.listings[product_id],
+                seed=self.configuration.seed,
+                rate=self.configuration.rate,
+                tape=tapes.get(product_id, ()),
+                last=self.history.last_trade(product_id),
+                day=days[product_id],
+                follows=markets.get(self._followed(product_id) or ""),
+            )
+        return Market(markets)
+
+    def _followed(self, product_id: str) -> str | None:
+        """The usd book of the same asset that a book of Binance's follows, where it is listed."""
+        entry = self.listings[product_id]
+        if entry.venue != BINANCE or not entry.asset_id:
+            return None
+        same = (other for other in self.listings.values() if (other.asset_id, other.quote) == (entry.asset_id, "usd"))
+        return next((other.product_id for other in same), None)
 
     def _usd_mid(self, asset_id: str) -> float | None:
-        product = self._usd_products.get(asset_id)
-        return product.mid if product else None
+        product_id = self.books.get(asset_id)
+        return self.market.products[product_id].mid if product_id else None
 
     def start(self, now_us: int) -> None:
         """Open the market at `now_us`, at first or after a pause."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -19,7 +20,6 @@ from marketflow.simulator.assets import Quotation
 from marketflow.simulator.market import Trade
 from marketflow.simulator.texts import SIZE_DECIMALS
 
-VENUE = "coinbase_exchange"
 SOURCE = "coingecko"
 SCAN_BYTES = 1024**2
 
@@ -39,13 +39,16 @@ class TruthTrade(msgspec.Struct, frozen=True, gc=False):
 
 
 class TruthPrice(msgspec.Struct, frozen=True, gc=False):
-    """One line of prices.ndjson; `price` and `market_cap` are exactly the text of the JSON numbers on the page."""
+    """One line of prices.ndjson; `price` and `market_cap` are exactly the text of the page's numbers.
+
+    `market_cap` is null where the source has none.
+    """
 
     source: str
     asset_id: str
     vs_currency: str
     price: str
-    market_cap: str
+    market_cap: str | None
     last_updated_us: int
 
 
@@ -58,20 +61,30 @@ def trade_line(trade: Trade, market_us: int) -> bytes:
     """The trade as a line of trades.ndjson."""
     listing = trade.listing
     return (
-        f'{{"venue":"{VENUE}","product_id":"{listing.product_id}","trade_id":{trade.trade_id},'
+        f'{{"venue":"{listing.venue}","product_id":"{listing.product_id}","trade_id":{trade.trade_id},'
         f'"price":"{_amount(trade.price, listing.price_decimals)}","size":"{_amount(trade.size, SIZE_DECIMALS)}",'
         f'"taker_side":"{trade.taker_side}","event_us":{trade.event_us},"sequence":{trade.sequence},'
         f'"market_us":{market_us}}}\n'
     ).encode()
 
 
+def told_price_line(price: TruthPrice) -> bytes:
+    """A price of any source as a line of prices.ndjson."""
+    return msgspec.json.encode(price) + b"\n"
+
+
 def price_line(quotation: Quotation) -> bytes:
-    """The price as a line of prices.ndjson."""
-    return (
-        f'{{"source":"{SOURCE}","asset_id":"{quotation.asset_id}","vs_currency":"{quotation.vs_currency}",'
-        f'"price":"{quotation.price}","market_cap":"{quotation.market_cap}",'
-        f'"last_updated_us":{quotation.last_updated_us}}}\n'
-    ).encode()
+    """The aggregator's price as a line of prices.ndjson."""
+    return told_price_line(
+        TruthPrice(
+            source=SOURCE,
+            asset_id=quotation.asset_id,
+            vs_currency=quotation.vs_currency,
+            price=quotation.price,
+            market_cap=quotation.market_cap,
+            last_updated_us=quotation.last_updated_us,
+        )
+    )
 
 
 class TruthFile:
@@ -89,6 +102,7 @@ class TruthFile:
             raise BusyError(f"another simulator writes {path}: stop it, or use another MARKETFLOW_HOME") from None
         self.written_bytes = self._cut_torn_line()
         self.synced_bytes = self.written_bytes
+        self._syncing = threading.Lock()
 
     def _cut_torn_line(self) -> int:
         size = end = os.fstat(self._descriptor).st_size
@@ -112,10 +126,11 @@ class TruthFile:
 
     def sync(self) -> None:
         """Make all that was appended before this call survive the machine."""
-        written = self.written_bytes
-        if written > self.synced_bytes:
-            os.fdatasync(self._descriptor)
-            self.synced_bytes = written
+        with self._syncing:  # the market and a page may sync at once, each in a thread of its own
+            written = self.written_bytes
+            if written > self.synced_bytes:
+                os.fdatasync(self._descriptor)
+                self.synced_bytes = written
 
     def read(self, start: int, end: int) -> bytes:
         """Bytes [start, end) of what was written."""
@@ -151,19 +166,28 @@ class TruthFile:
         os.close(self._descriptor)
 
 
+class VanishedTrade(msgspec.Struct, frozen=True):
+    """One line of vanished.ndjson: a trade that the venue's feed left out and REST history never tells."""
+
+    venue: str
+    product_id: str
+    trade_id: int
+
+
 class Truth:
-    """Both files of one home."""
+    """The files of one home. `vanished` is no fact of the market: it says which facts nobody was told."""
 
     def __init__(self, folder: Path) -> None:
         self.trades = TruthFile(folder / "trades.ndjson")
         self.prices = TruthFile(folder / "prices.ndjson")
+        self.vanished = TruthFile(folder / "vanished.ndjson")
 
     def sync(self) -> None:
-        """Both files safe."""
-        self.trades.sync()
-        self.prices.sync()
+        """All files safe."""
+        for file in (self.trades, self.prices, self.vanished):
+            file.sync()
 
     def close(self) -> None:
-        """Both files safe and free."""
-        self.trades.close()
-        self.prices.close()
+        """All files safe and free."""
+        for file in (self.trades, self.prices, self.vanished):
+            file.close()

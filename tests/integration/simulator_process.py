@@ -76,8 +76,8 @@ def whole_lines(path: Path) -> list[str]:
 
 
 def environment(home: Path, **knobs: object) -> dict[str, str]:
-    ports = {"WS_PORT": 0, "REST_PORT": 0}
-    own = {f"MARKETFLOW_SIMULATOR_{name.upper()}": str(value) for name, value in {**ports, **knobs}.items()}
+    own_knobs = {"ws_port": 0, "rest_port": 0, "products": ",".join(PRODUCTS), **knobs}
+    own = {f"MARKETFLOW_SIMULATOR_{name.upper()}": str(value) for name, value in own_knobs.items()}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MARKETFLOW_")}
     return {**inherited, **own, "MARKETFLOW_HOME": str(home)}
 
@@ -102,7 +102,9 @@ def launcher(home: Path) -> Iterator[Callable[..., Simulator]]:
     started: list[Simulator] = []
 
     def launch(**knobs: object) -> Simulator:
-        started.append(start(home, **{"rate": 100, "tick_ms": 20, "tape": False, **knobs}))
+        started.append(
+            start(home, **{"rate": 100, "tick_ms": 20, "tape": False, "products": ",".join(PRODUCTS), **knobs})
+        )
         return started[-1]
 
     yield launch

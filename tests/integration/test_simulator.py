@@ -39,6 +39,10 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     """One process for the tests that leave it whole."""
     with launcher(tmp_path_factory.mktemp("home")) as launch:
         running = launch(keyless_calls_per_minute=0)
+        deadline = time.monotonic() + 30
+        while running.truth().keys() < set(PRODUCTS):  # who subscribes now is told a last match
+            assert time.monotonic() < deadline, "no trade of every product"
+            time.sleep(0.05)
         yield running
         assert running.stop() == 0
 

@@ -21,7 +21,8 @@ START = datetime(2026, 8, 1, 12, tzinfo=UTC)
 def capture(folder: Path, *words: str) -> list[dict[str, Any]]:
     out, truth_folder = str(folder / "capture.ndjson"), str(folder / "truth")
     when = ("--start", "2026-08-01T12:00:00", "--hours", "0.1", "--seed", "3")
-    run(["capture", "--out", out, "--truth", truth_folder, *when, *words])
+    listed = ("--products", "BTC-USD,ETH-USD")  # a later word of the same name counts
+    run(["capture", "--out", out, "--truth", truth_folder, *when, *listed, *words])
     lines = (folder / "capture.ndjson").read_text().splitlines()
     return [json.loads(line, parse_float=str) for line in lines]
 
@@ -131,3 +132,39 @@ def test_drops_and_duplicates_leave_the_truth_as_it_is(
 def test_a_folder_that_holds_a_truth_is_refused(folder: Path, lines: list[dict[str, Any]]) -> None:
     with pytest.raises(ConfigurationError, match="already holds"):
         capture(folder)
+
+
+def test_each_book_is_on_its_own_exchanges_feed(tmp_path: Path) -> None:
+    told = capture(tmp_path, "--rate", "4", "--products", "BTC-USD,BTC-USDT", "--assets", "0")
+    channels = {(line["venue"], line["channel"]) for line in told}
+    assert channels == {
+        ("coinbase_exchange", "subscriptions"),
+        ("coinbase_exchange", "matches"),
+        ("coinbase_exchange", "ticker"),
+        ("coinbase_exchange", "heartbeat"),
+        ("binance", "trade"),
+        ("binance", "bookTicker"),
+    }
+    assert told[0]["raw"]["channels"][0]["product_ids"] == ["BTC-USD"]
+    facts = {fact["trade_id"]: fact for fact in truth(tmp_path, "trades") if fact["product_id"] == "BTC-USDT"}
+    trades = [line["raw"] for line in told if line["channel"] == "trade"]
+    assert [trade["t"] for trade in trades] == list(facts)
+    for trade in trades:
+        fact = facts[trade["t"]]
+        assert (trade["s"], trade["T"] * 1000) == ("BTCUSDT", fact["event_us"])
+        assert (Decimal(trade["p"]), Decimal(trade["q"])) == (Decimal(fact["price"]), Decimal(fact["size"]))
+        assert trade["m"] is (fact["taker_side"] == "sell")
+
+
+@pytest.mark.parametrize(
+    ("faults", "sentence"),
+    [
+        ('{"mars:drop": 0.1}', "venue is one of coinbase_exchange"),
+        ('{"binance:currency_switch": 0.1}', "a fault of an aggregator's page, and binance is an exchange"),
+        ('{"coingecko:vanish": 0.1}', "vanish is a fault of a feed, and coingecko has none"),
+        ('{"earthquake": 0.1}', "wants a known fault"),
+    ],
+)
+def test_a_chance_of_what_can_never_happen_is_refused_at_the_start(tmp_path: Path, faults: str, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        capture(tmp_path, "--faults", faults)

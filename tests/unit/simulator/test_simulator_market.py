@@ -93,6 +93,52 @@ def test_how_time_is_cut_into_steps_does_not_change_the_market(steps_us: list[in
     assert pieces == whole.advance(now_us)
 
 
+def two_exchanges(*, rate: float = 5.0, usdt: float = 1.0) -> Market:
+    """The same coin at two exchanges, the second's book drawn towards the first's."""
+    dollar = ProductMarket(listing("BTC-USD"), seed=1, rate=rate)
+    tether = listing("BTC-USDT")
+    last = LastTrade(tether.first_trade_id, int(tether.start_price * usdt), START_US - 1, tether.first_sequence)
+    market = Market(
+        {"BTC-USD": dollar, "BTC-USDT": ProductMarket(tether, seed=1, rate=rate, last=last, follows=dollar)}
+    )
+    market.start(START_US)
+    return market
+
+
+@given(st.lists(st.integers(1, 3_000_000), min_size=1, max_size=30))
+@settings(max_examples=30, deadline=None)
+def test_how_time_is_cut_into_steps_does_not_change_a_book_that_follows_another(steps_us: list[int]) -> None:
+    whole, cut = two_exchanges().products, two_exchanges().products
+    now_us, pieces = START_US, []
+    for step_us in steps_us:
+        now_us += step_us
+        cut["BTC-USD"].advance(now_us)
+        pieces += cut["BTC-USDT"].advance(now_us)
+    whole["BTC-USD"].advance(now_us)
+    assert pieces == whole["BTC-USDT"].advance(now_us)
+
+
+@pytest.mark.parametrize("start", [1.0, 1.05])
+def test_the_same_asset_costs_about_the_same_at_both_exchanges_and_soon_though_it_did_not(start: float) -> None:
+    market = two_exchanges(usdt=start)
+    rate = listing("BTC-USDT").start_price / listing("BTC-USD").start_price
+    apart = []
+    for second in range(1, 1200):
+        market.step(START_US + second * 1_000_000)
+        apart.append(abs(market.products["BTC-USDT"].mid / market.products["BTC-USD"].mid / rate - 1))
+    assert apart[0] > 0.04 or start == 1.0
+    assert max(apart[300:]) < 0.005
+    assert 0.000_01 < mean(apart[300:]) < 0.001, "near, and yet a book of its own"
+
+
+def test_a_book_that_begins_later_begins_where_the_one_that_it_follows_is() -> None:
+    dollar = listing("BTC-USD")
+    risen = LastTrade(dollar.first_trade_id, dollar.start_price * 2, START_US, dollar.first_sequence)
+    followed = ProductMarket(dollar, seed=1, rate=5, last=risen)
+    follower = ProductMarket(listing("BTC-USDT"), seed=1, rate=5, follows=followed)
+    assert follower.mid == pytest.approx(listing("BTC-USDT").start_price * 2 / 100, rel=0.001)
+
+
 def captured(product_id: str) -> list[dict[str, str]]:
     messages = [json.loads(line) for line in CAPTURE.read_text().splitlines()]
     return [m for m in messages if m["type"] == "match" and m["product_id"] == product_id]

@@ -154,3 +154,41 @@ def test_prices_in_the_truth_are_one_line_per_asset_and_moment(tmp_path: Path) -
     assert len(keys) == len(set(keys)) > 1000
     bitcoin = [int(str(fact["last_updated_us"])) for fact in facts if fact["asset_id"] == "bitcoin"]
     assert bitcoin == sorted(bitcoin)
+
+
+def test_a_vanished_trade_is_in_the_truth_and_on_no_page_of_this_process_or_the_next(tmp_path: Path) -> None:
+    made = run(tmp_path, START_US, 10)
+    newest = ids(tmp_path, "BTC-USD")[-1]
+    vanished = {newest, newest - 1, newest - 7}
+    other = ids(tmp_path, "ETH-USD")
+    for trade_id in vanished:
+        made.history.forget("BTC-USD", trade_id, venue="coinbase_advanced")
+    whole = [trade_id for trade_id in reversed(ids(tmp_path, "BTC-USD")) if trade_id not in vanished]
+    for again in range(2):
+        page = made.history.page("BTC-USD", limit=10, after=None, before=None)
+        assert [trade.trade_id for trade in page] == whole[:10], "a page is full though trades vanished"
+        page = made.history.page("BTC-USD", limit=1000, after=newest - 5, before=newest - 9)
+        assert [trade.trade_id for trade in page] == [newest - 6, newest - 8]
+        assert made.history.page("BTC-USD", limit=5, after=None, before=newest - 2) == []
+        assert [trade.trade_id for trade in made.history.recent("BTC-USD", 3)] == whole[2::-1]
+        [last] = made.history.recent("ETH-USD", 1)
+        assert last.trade_id == other[-1]
+        assert not made.history.is_forgotten(last)
+        made.truth.close()
+        if not again:
+            made = simulation(tmp_path, START_US + HOUR_US)
+    assert ids(tmp_path, "BTC-USD")[-1] == newest
+    assert lines(tmp_path, "vanished") == [
+        {"venue": "coinbase_advanced", "product_id": "BTC-USD", "trade_id": trade_id} for trade_id in vanished
+    ]
+
+
+def test_a_restart_goes_on_after_a_last_trade_that_vanished(tmp_path: Path) -> None:
+    made = run(tmp_path, START_US, 5)
+    last = ids(tmp_path, "BTC-USD")[-1]
+    made.history.forget("BTC-USD", last, venue="coinbase_exchange")
+    made.truth.close()
+    run(tmp_path, START_US + HOUR_US, 5).truth.close()
+    numbers = ids(tmp_path, "BTC-USD")
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert numbers[-1] > last

@@ -7,12 +7,13 @@ import re
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from marketflow.simulator import coinbase_wire, coingecko_wire, tape, universe
 from marketflow.simulator.assets import AssetMarket, price_text
-from marketflow.simulator.coinbase_socket import frame
+from marketflow.simulator.feed_messages import Batch, WireMessage, frame, half_of_first
 from marketflow.simulator.listings import listing
 from marketflow.simulator.market import Heartbeat, Market, ProductMarket, Trade
 from marketflow.simulator.texts import fixed, rfc3339_us, trimmed
@@ -147,6 +148,33 @@ def test_a_frame_is_a_whole_unmasked_text_frame(payload: bytes) -> None:
     else:
         header, length = 10, int.from_bytes(framed[2:10], "big")
     assert (length, framed[header:]) == (len(payload), payload)
+
+
+@pytest.mark.parametrize("length", [10, 125, 126, 65_535, 65_536, 200_000])
+def test_half_a_frame_is_never_a_whole_one_however_many_follow(length: int) -> None:
+    first = frame(b"x" * length)
+    for following in (b"", frame(b"y" * length), frame(b"y") * 100):
+        half = half_of_first(first + following)
+        assert half == first[: len(half)]
+        assert abs(len(half) - len(first) / 2) < 1
+
+
+def test_a_batch_is_framed_once_for_each_form_and_joined_once_for_each_set_of_streams() -> None:
+    messages = [WireMessage("matches", product, b"%d" % at) for at in range(5) for product in ("BTC-USD", "ETH-USD")]
+    written: list[bytes] = []
+
+    def write(message: WireMessage) -> bytes:
+        written.append(message.payload)
+        return message.payload
+
+    batch = Batch(messages)
+    both, one = frozenset({("matches", "BTC-USD"), ("matches", "ETH-USD")}), frozenset({("matches", "ETH-USD")})
+    assert batch.joined(both, None, write) == (b"".join(frame(m.payload) for m in messages), 10)
+    assert batch.joined(one, None, write) == (b"".join(frame(b"%d" % at) for at in range(5)), 5)
+    assert batch.joined(both, None, write)[0] is batch.joined(both, None, write)[0]
+    assert written == [m.payload for m in messages]
+    batch.joined(one, "another form", write)
+    assert len(written) == 20
 
 
 def quoted(currencies: tuple[str, ...] = ("usd",), mid: float | None = 63_519.285) -> AssetMarket:
