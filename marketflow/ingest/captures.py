@@ -30,6 +30,7 @@ _ENVELOPE_HEADERS = {
     "connection_id": "connection_id",
     "product_id": "product_id",
     "vs_currency": "vs_currency",
+    "interval": "interval",
     "request": "request",
     "http_status": "http_status",
     "poll_id": "poll_id",

@@ -1,4 +1,4 @@
-"""The Coinbase Exchange feed: every frame that arrives reaches Kafka as it came, and every loss is known.
+"""A WebSocket feed: every frame that arrives reaches Kafka as it came, and every loss is known.
 
 One asyncio process. The reader only moves frames from the socket into a bounded queue; the publisher takes them out,
 looks at the ids and hands the bytes to Kafka's client. When Kafka is away the queue fills; when it is full the reader
@@ -11,32 +11,28 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
-from collections.abc import Coroutine
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Callable, Coroutine
 from typing import Any
 from uuid import uuid4
 
-import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
+from marketflow.contracts.sources import Source
 from marketflow.contracts.topics import SCHEMA_VERSION, message_key
 from marketflow.errors import PublishError
 from marketflow.ingest.disk import DiskGuard
-from marketflow.ingest.gaps import Cause, Event, Filled, Gap, GapTracker, holes_between
+from marketflow.ingest.frames import Ended, Frame, FrameQueue
+from marketflow.ingest.gaps import Cause
+from marketflow.ingest.holes import HoleKeeper
 from marketflow.ingest.logs import log
 from marketflow.ingest.metrics import Metrics
-from marketflow.ingest.outbox import Outbox, Write
+from marketflow.ingest.outbox import Outbox
 from marketflow.ingest.publisher import KafkaPublisher, now_us
 from marketflow.settings import Settings
-from marketflow.venues import coinbase_exchange
-from marketflow.warehouse import ledger
+from marketflow.venues.feeds import PROTOCOLS
 
 MAX_FRAME_BYTES = 16 * 1024**2
-# The queue is also bounded in bytes, or 120,000 large frames would be the machine's memory.
-MAX_QUEUE_BYTES = 256 * 1024**2
 PUBLISH_BATCH = 1_000
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
@@ -45,86 +41,30 @@ GOOD_CONNECTION_S = 10.0
 FLUSH_S = 20.0
 OUTBOX_S = 5.0
 
-
-class Frame(msgspec.Struct, gc=False):
-    """One frame as received."""
-
-    connection_id: bytes
-    received_us: int
-    value: bytes
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 
-class Ended(msgspec.Struct):
-    """A connection ended here in the order of frames."""
-
-    cause: Cause
-
-
-class FrameQueue:
-    """Frames in order between reader and publisher. `full` is for the reader to look at before it reads on."""
-
-    def __init__(self, max_messages: int) -> None:
-        self._max_messages = max_messages
-        self._items: deque[Frame | Ended] = deque()
-        self._bytes = 0
-        self._filled = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._drained.set()
-
-    def __len__(self) -> int:
-        """Frames waiting."""
-        return len(self._items)
-
-    @property
-    def full(self) -> bool:
-        """Whether the reader must stop."""
-        return len(self._items) >= self._max_messages or self._bytes >= MAX_QUEUE_BYTES
-
-    def put(self, item: Frame | Ended) -> None:
-        """Add one; the reader asks `full` first."""
-        self._items.append(item)
-        if isinstance(item, Frame):
-            self._bytes += len(item.value)
-        self._filled.set()
-        self._drained.clear()
-
-    async def first(self) -> Frame | Ended:
-        """The oldest item, still in the queue; waits for one."""
-        while not self._items:
-            self._filled.clear()
-            self._drained.set()
-            await self._filled.wait()
-        return self._items[0]
-
-    def pop(self) -> None:
-        """Remove the oldest item: it is Kafka's client's now."""
-        item = self._items.popleft()
-        if isinstance(item, Frame):
-            self._bytes -= len(item.value)
-        if not self._items:
-            self._drained.set()
-
-    async def drained(self) -> None:
-        """Wait until the queue is empty."""
-        await self._drained.wait()
-
-
-class CoinbaseFeed:
+class Feed:
     """Reads, tracks and publishes until `stop` is set or a message is lost for good (PublishError)."""
 
     def __init__(
         self,
         settings: Settings,
+        source: Source,
         publisher: KafkaPublisher,
-        tracker: GapTracker,
+        holes: HoleKeeper,
         outbox: Outbox,
         metrics: Metrics,
         *,
         first_delay_s: float = FIRST_DELAY_S,
     ) -> None:
         self._settings = settings
+        self._source = source
+        self._protocol = PROTOCOLS[source.venue]
+        self._products = settings.products_of(source)
+        self._silence_s = settings.feed_silence_s if self._protocol.heartbeats else 4 * settings.feed_silence_s
         self._publisher = publisher
-        self._tracker = tracker
+        self._holes = holes
         self._outbox = outbox
         self._metrics = metrics
         self._first_delay_s = first_delay_s
@@ -135,16 +75,27 @@ class CoinbaseFeed:
         self._heard_s = time.monotonic()
         self._silent = False
         self._connection_id = b""
-        self._connection_of_events = ""
-        self._filled: dict[str, list[int]] = {}
-        venue = coinbase_exchange.VENUE
-        self._keys = {product: message_key(venue, product) for product in (*settings.products, None)}
+        self._numbered: tuple[bytes, int] = (b"", 0)
+        self._background: list[Work] = []
+        self._suspect: Callable[[], None] | None = None
+        venue = source.venue
+        self._keys = {product: message_key(venue, product) for product in (*self._products, None)}
         origin = "live" if settings.dataset == "live" else "simulated"
         self._fixed_headers = [
             ("schema_version", SCHEMA_VERSION.encode()),
             ("venue", venue.encode()),
             ("origin", origin.encode()),
         ]
+
+    @property
+    def behind(self) -> bool:
+        """Whether messages wait between socket and Kafka's client."""
+        return len(self._queue) > 0
+
+    def beside(self, *works: Work, suspect: Callable[[], None] | None = None) -> None:
+        """What runs as long as the feed does; `suspect` is told when something may have been lost without a trace."""
+        self._background += works
+        self._suspect = suspect
 
     def stop(self) -> None:
         """Stop reading; `run` then publishes what it has and returns."""
@@ -153,7 +104,7 @@ class CoinbaseFeed:
     async def run(self) -> None:
         """Until stopped. What was received is acknowledged by Kafka when this returns."""
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(work()) for work in (self._watch, self._outbox.run, self._publish)]
+            background = [tasks.create_task(work()) for work in self._works()]
             await self._read()
             await self._within(self._queue.drained(), FLUSH_S)
             for task in background:
@@ -161,6 +112,9 @@ class CoinbaseFeed:
         await self._leave()
         if self._disk.shortage:
             raise self._disk.shortage
+
+    def _works(self) -> tuple[Work, ...]:
+        return (self._watch, self._outbox.run, self._publish, *self._background)
 
     async def _within(self, waiting: Coroutine[Any, Any, None], limit_s: float) -> None:
         try:
@@ -189,7 +143,7 @@ class CoinbaseFeed:
             if self._stop.is_set():
                 break
             self._queue.put(Ended(cause))
-            self._metrics.reconnects.labels(coinbase_exchange.VENUE, why.split(":")[0]).inc()
+            self._metrics.reconnects.labels(self._source.venue, why.split(":")[0]).inc()
             if cause == "backpressure":
                 log("backpressure", queue=len(self._queue), detail="socket closed until the queue is empty")
                 await self._until_stopped(self._queue.drained())
@@ -200,7 +154,7 @@ class CoinbaseFeed:
 
     async def _one_connection(self) -> tuple[Cause, str]:
         """Read one connection to its end; why it ended, for the ledger and for people."""
-        url = self._settings.venue_urls["coinbase_ws"]
+        url = self._settings.venue_urls[self._source.places[0]] + self._protocol.path
         reading = asyncio.create_task(self._receive(url))
         await self._until_stopped(reading)
         if reading.cancelled():
@@ -240,9 +194,11 @@ class CoinbaseFeed:
             self._heard_s = time.monotonic()
             self._silent = False
             self._metrics.connected.set(1)
-            for message in coinbase_exchange.subscribe(self._settings.products):
+            for message in self._protocol.subscribe(self._products):
                 await socket.send(message.decode())
             log("connected", url=url, connection_id=self._connection_id.decode())
+            if self._suspect is not None:
+                self._suspect()
             connection_id, queue, receive = self._connection_id, self._queue, socket.recv
             try:
                 while not queue.full:
@@ -253,8 +209,8 @@ class CoinbaseFeed:
                 self._socket = None
 
     async def _watch(self) -> None:
-        """Close a connection that says nothing, although heartbeats were asked for."""
-        silence_s = self._settings.feed_silence_s
+        """Close a connection that says nothing for longer than the venue is ever quiet."""
+        silence_s = self._silence_s
         while True:
             await asyncio.sleep(min(1.0, silence_s / 4))
             self._publisher.poll()
@@ -278,108 +234,55 @@ class CoinbaseFeed:
 
     async def _publish_batch(self) -> None:
         counts: dict[str, int] = {}
-        size = 0
+        size = last_us = 0
         for _ in range(min(PUBLISH_BATCH, len(self._queue))):
             item = await self._queue.first()
             if isinstance(item, Ended):
-                self._tracker.disconnected(item.cause)
+                self._holes.disconnected(item.cause)
             else:
                 channel = await self._publish_frame(item)
                 counts[channel] = counts.get(channel, 0) + 1
                 size += len(item.value)
-                self._metrics.last_message.set(item.received_us / 1e6)
+                last_us = item.received_us
             self._queue.pop()
+        if last_us:
+            self._metrics.last_message.set(last_us / 1e6)
         for channel, count in counts.items():
-            self._metrics.messages.labels(coinbase_exchange.VENUE, channel).inc(count)
+            self._metrics.messages.labels(self._source.venue, channel).inc(count)
         self._metrics.bytes.inc(size)
         self._metrics.queue.set(len(self._queue))
         self._metrics.in_flight.set(self._publisher.in_flight)
-        self._close_filled()
+        self._holes.close_filled()
 
     async def _publish_frame(self, frame: Frame) -> str:
         """Hand one frame to Kafka's client, then look at its ids; its channel, for counting."""
-        glimpse = coinbase_exchange.glimpse(frame.value)
-        product_id, channel = glimpse.canonical_product, glimpse.channel
+        seen = self._protocol.look(frame.value)
         headers = [
             *self._fixed_headers,
-            ("channel", channel.encode()),
+            ("channel", seen.channel.encode()),
             ("received_at", b"%d" % frame.received_us),
             ("connection_id", frame.connection_id),
         ]
-        key = self._keys.get(product_id) or message_key(coinbase_exchange.VENUE, product_id)
-        while not self._publisher.try_publish(glimpse.topic, key, frame.value, headers):
+        least = self._holes.least(seen) if seen.trades else None
+        if least is not None:
+            headers.append(("least_trade_id", least))
+        key = self._keys.get(seen.product_id) or message_key(self._source.venue, seen.product_id)
+        while not self._publisher.try_publish(seen.topic, key, frame.value, headers):
             self._metrics.queue.set(len(self._queue))
             await asyncio.sleep(0.01)
-        self._connection_of_events = frame.connection_id.decode()
-        if product_id is None:
-            return channel
-        if glimpse.is_trade and glimpse.trade_id is not None:
-            self._report(self._tracker.trade(product_id, glimpse.trade_id))
-        elif glimpse.type == "heartbeat" and glimpse.last_trade_id is not None:
-            # Stream time, not the clock: while the queue is long, the trade may be in it too.
-            self._tracker.heartbeat(product_id, glimpse.last_trade_id, frame.received_us / 1e6)
-            for gap in self._tracker.overdue(frame.received_us / 1e6):
-                self._report(gap)
-        return channel
+        if seen.number is not None:
+            self._count(frame.connection_id, seen.number)
+        if seen.trades or seen.announced is not None:
+            self._holes.seen(seen, frame.received_us, frame.connection_id.decode())
+        return seen.channel
 
-    # the ledger
-
-    def _report(self, event: Event | None) -> None:
-        if isinstance(event, Gap):
-            self._metrics.gaps.labels(event.venue, event.cause).inc()
-            self._metrics.missing.inc(event.missing)
-            log("gap", **_shown(event))
-            self._outbox.add(open_write(event, datetime.now(UTC), self._connection_of_events))
-        elif isinstance(event, Filled):
-            self._metrics.filled.inc()
-            self._filled.setdefault(event.product_id, []).append(event.trade_id)
-
-    def _close_filled(self) -> None:
-        """Tell the ledger which missing trades of this batch arrived after all, as ranges."""
-        for product_id, ids in self._filled.items():
-            for first, last in ranges(ids):
-                log("gap_filled", product_id=product_id, first_id=first, last_id=last)
-                self._outbox.add(
-                    partial(
-                        ledger.close_hole,
-                        venue=coinbase_exchange.VENUE,
-                        product_id=product_id,
-                        first_id=first,
-                        last_id=last,
-                        at=datetime.now(UTC),
-                    )
-                )
-        self._filled.clear()
-
-
-def open_write(gap: Gap, detected_at: datetime, connection_id: str | None) -> Write:
-    """The ledger write that opens a hole."""
-    return partial(
-        ledger.open_hole,
-        venue=gap.venue,
-        product_id=gap.product_id,
-        first_missing_id=gap.first_missing_id,
-        last_missing_id=gap.last_missing_id,
-        cause=gap.cause,
-        detected_at=detected_at,
-        connection_id=connection_id or None,
-    )
-
-
-def ranges(ids: list[int]) -> list[tuple[int, int]]:
-    """Ids as contiguous ranges, first and last inclusive."""
-    ordered = sorted(set(ids))
-    edges = holes_between(ordered)
-    firsts = [ordered[0], *(last + 1 for _, last in edges)]
-    lasts = [*(first - 1 for first, _ in edges), ordered[-1]]
-    return list(zip(firsts, lasts, strict=True))
-
-
-def _shown(gap: Gap) -> dict[str, object]:
-    return {
-        "product_id": gap.product_id,
-        "first_missing_id": gap.first_missing_id,
-        "last_missing_id": gap.last_missing_id,
-        "missing": gap.missing,
-        "cause": gap.cause,
-    }
+    def _count(self, connection_id: bytes, number: int) -> None:
+        """Hold a message's number against that of the message before it on its connection."""
+        of, last = self._numbered
+        if of == connection_id and number > last + 1:
+            self._metrics.lost.inc(number - last - 1)
+            log("messages_lost", connection_id=connection_id.decode(), after=last, before=number)
+            if self._suspect is not None:
+                self._suspect()
+        if of != connection_id or number > last:
+            self._numbered = (connection_id, number)

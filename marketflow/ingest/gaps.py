@@ -22,6 +22,8 @@ Cause = Literal["drop", "reconnect", "backpressure", "killed", "unknown"]
 
 # Holes kept in memory per product so that late trades can close them; older ones live in the ledger alone.
 MAX_REMEMBERED_HOLES = 10_000
+# No late or repeated trade is this far behind: an id further back is a venue that began to count anew, or a lie.
+LONGEST_WAY_BACK = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,20 @@ class GapTracker:
         self, venue: str, known: Mapping[str, int] | None = None, *, cause: Cause = "killed", grace_s: float = 5.0
     ) -> None:
         self._venue = venue
-        self._grace_s = grace_s
+        self.grace_s = grace_s
         self._products = {product: _Product(last_id=last_id, cause=cause) for product, last_id in (known or {}).items()}
 
     def last_id(self, product_id: str) -> int | None:
         """The highest id seen or given up on."""
         known = self._products.get(product_id)
         return None if known is None else known.last_id
+
+    def went_back(self, product_id: str, trade_id: int) -> int | None:
+        """The least id that a late trade could have, where this one lies below it; else None."""
+        known = self._products.get(product_id)
+        if known is None or known.last_id is None or trade_id >= known.last_id - LONGEST_WAY_BACK:
+            return None
+        return known.last_id - LONGEST_WAY_BACK
 
     def disconnected(self, cause: Cause) -> None:
         """The connection ended: what is missing when each product is next heard has this cause."""
@@ -117,7 +126,7 @@ class GapTracker:
         gaps = []
         for product_id, known in self._products.items():
             assert known.last_id is not None
-            if known.announced_id > known.last_id and now_s - known.announced_at_s >= self._grace_s:
+            if known.announced_id > known.last_id and now_s - known.announced_at_s >= self.grace_s:
                 gaps.append(self._open(product_id, known, known.announced_id))
                 known.last_id = known.announced_id
         return gaps

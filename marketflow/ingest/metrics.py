@@ -26,13 +26,20 @@ class Metrics:
         self.gaps = self._counter("gaps", "Holes in trade_id, by cause", "cause")
         self.missing = self._counter("missing_trades", "Trade ids inside those holes").labels(venue)
         self.filled = self._counter("filled_trades", "Trades that arrived after their hole was seen").labels(venue)
-        self.polls = self._counter("polls", "REST answers by status; `none` is no answer", "status")
+        self.healed = self._counter("healed_trades", "Missing trades that REST brought").labels(venue)
+        self.lost = self._counter("lost_messages", "Messages missing by their number in the connection").labels(venue)
+        self.went_back = self._counter("ids_went_back", "Trades whose id lies far below the highest").labels(venue)
+        self.polls = self._counter("polls", "REST answers by what they were: 200 brought a price", "status")
+        self.loose_polls = self._counter(
+            "loose_polls", "Polls whose oldest trade is newer than the last one seen: those in between are lost"
+        )
         self.queue = self._gauge("queue_messages", "Messages received and not yet handed to Kafka's client")
         self.in_flight = self._gauge("in_flight_messages", "Messages handed over and not yet acknowledged")
         self.outbox = self._gauge("outbox_writes", "Ledger and quota writes waiting for Postgres")
         self.connected = self._gauge("connected", "1 while a feed's connection is open")
         self.last_message = self._gauge("last_message_timestamp_seconds", "When the last payload arrived")
         self.quota_left = self._gauge("quota_left_calls", "Calls left this month; absent without a monthly quota")
+        self.minute_used = self._gauge("minute_used_weight", "Weight spent in this minute, as the venue itself counts")
         self.latency = Histogram(
             "marketflow_publish_latency_seconds",
             "Hand-over to acknowledgement",
@@ -46,7 +53,7 @@ class Metrics:
 
     def _gauge(self, name: str, text: str) -> Gauge:
         gauge = Gauge(f"marketflow_{name}", text, ("venue",), registry=self.registry)
-        return gauge if name == "quota_left_calls" else gauge.labels(self.venue)
+        return gauge if name in ("quota_left_calls", "minute_used_weight") else gauge.labels(self.venue)
 
     def observe_delivery(self, seconds: float) -> None:
         """One acknowledged message."""

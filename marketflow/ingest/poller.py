@@ -1,4 +1,7 @@
-"""The CoinGecko poller: pages of /coins/markets at a steady interval, every answer to Kafka whatever its status."""
+"""The poller of any polled source: its calls at a steady interval, every answer to Kafka whatever its status.
+
+What a source is asked and how it asks for rest is `venues.polls`; what its plan allows is `ingest.quotas`.
+"""
 
 from __future__ import annotations
 
@@ -6,61 +9,50 @@ import asyncio
 import math
 import time
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
 from uuid import uuid4
 
 import aiohttp
 from yarl import URL
 
+from marketflow.contracts.sources import Source
 from marketflow.contracts.topics import SCHEMA_VERSION, message_key
+from marketflow.ingest.answers import LONGEST_RETRY_AFTER_S, Verdict, failure, retry_after_s, shown, verdict
 from marketflow.ingest.disk import DiskGuard
 from marketflow.ingest.logs import log
 from marketflow.ingest.metrics import Metrics
+from marketflow.ingest.names import connector
 from marketflow.ingest.outbox import Outbox
 from marketflow.ingest.publisher import KafkaPublisher, now_us
-from marketflow.ingest.quotas import Budget, calls_per_poll, effective_interval_s, pages_per_currency
+from marketflow.ingest.quotas import Budget, effective_interval_s
 from marketflow.settings import Settings
-from marketflow.venues import coingecko
+from marketflow.venues.polls import POLLS, Request
 
 REQUEST_LIMIT_S = 20.0
-# CoinGecko's own 429s name two minutes; this serves where an answer does not say.
-DEFAULT_RETRY_AFTER_S = 60.0
-LONGEST_RETRY_AFTER_S = 3_600.0
 FLUSH_S = 20.0
 OUTBOX_S = 5.0
 
 
-def retry_after_s(status: int, header: str | None, now: datetime) -> float | None:
-    """How long an answer asks to be left alone: seconds or a date in Retry-After; None where it does not."""
-    if status not in (429, 503):
-        return None
-    if header is None:
-        return DEFAULT_RETRY_AFTER_S if status == 429 else None
-    if header.strip().isdecimal():
-        seconds = float(header.strip())
-    else:
-        try:
-            seconds = (parsedate_to_datetime(header) - now).total_seconds()
-        except (ValueError, TypeError):
-            seconds = DEFAULT_RETRY_AFTER_S
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
-
-
-def key_headers(settings: Settings) -> dict[str, str]:
-    """The request headers that carry the plan's key; empty without one."""
-    if settings.coingecko_api_key is None or settings.coingecko_plan == "keyless":
-        return {}
-    name = coingecko.DEMO_KEY_HEADER if settings.coingecko_plan == "demo" else coingecko.PAID_KEY_HEADER
-    return {name: settings.coingecko_api_key.get_secret_value()}
-
-
-class CoinGeckoPoller:
+class Poller:
     """Polls until `stop` is called or a message is lost for good (PublishError)."""
 
     def __init__(
-        self, settings: Settings, publisher: KafkaPublisher, budget: Budget, outbox: Outbox, metrics: Metrics
+        self,
+        settings: Settings,
+        source: Source,
+        publisher: KafkaPublisher,
+        budget: Budget,
+        outbox: Outbox,
+        metrics: Metrics,
+        *,
+        request_limit_s: float = REQUEST_LIMIT_S,
     ) -> None:
         self._settings = settings
+        self._source = source
+        self._asked = POLLS[source.name]
+        self._place = settings.venue_urls[source.places[0]]
+        self._key_headers = self._asked.key_headers(settings)
+        self._request_limit_s = request_limit_s
         self._publisher = publisher
         self._budget = budget
         self._outbox = outbox
@@ -69,7 +61,7 @@ class CoinGeckoPoller:
         self._stop = asyncio.Event()
         self._connection_id = uuid4().hex
         self._origin = "live" if settings.dataset == "live" else "simulated"
-        self._last_call_s = float("-inf")
+        self._free_at_s = float("-inf")
         self._quiet_until_s = float("-inf")
 
     def stop(self) -> None:
@@ -86,6 +78,8 @@ class CoinGeckoPoller:
             for task in (polling, stopping, *background):
                 task.cancel()
         await asyncio.to_thread(self._publisher.flush, FLUSH_S)
+        if self._budget.spent_here:  # a call that the stop cut short was sent all the same
+            self._outbox.add(self._budget.record)
         writer = asyncio.create_task(self._outbox.run())
         if not await self._outbox.drained(OUTBOX_S):
             log("quota_behind", writes=len(self._outbox))
@@ -103,83 +97,111 @@ class CoinGeckoPoller:
             await asyncio.sleep(0.25)
 
     async def _poll_for_ever(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=REQUEST_LIMIT_S)
-        headers = {"accept": "application/json", "user-agent": "marketflow", **key_headers(self._settings)}
-        async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
+        timeout = aiohttp.ClientTimeout(total=self._request_limit_s)
+        headers = {"accept": "application/json", "user-agent": "marketflow", **self._key_headers}
+        wanted_s, units = effective_interval_s(self._settings, self._source), self._asked.units(self._settings)
+        sent = aiohttp.TraceConfig()
+        sent.on_request_headers_sent.append(self._spend)
+        async with aiohttp.ClientSession(
+            connector=connector(), timeout=timeout, headers=headers, trace_configs=[sent]
+        ) as session:
             next_s = time.monotonic()
             while True:
                 await self._poll(session)
-                wanted_s = effective_interval_s(self._settings)
-                interval_s = self._budget.interval_s(wanted_s, calls_per_poll(self._settings), datetime.now(UTC))
+                interval_s = self._budget.interval_s(wanted_s, units, datetime.now(UTC))
                 if interval_s > wanted_s:
                     log("spending_evenly", interval_s=round(interval_s, 1), calls_left=self._budget.left)
                 next_s = next_poll_s(next_s, interval_s, max(time.monotonic(), self._quiet_until_s))
                 await asyncio.sleep(next_s - time.monotonic())
 
+    async def _spend(
+        self, session: aiohttp.ClientSession, context: SimpleNamespace, _: aiohttp.TraceRequestHeadersSentParams
+    ) -> None:
+        """Count what really goes out: the client sends a request again where a kept connection was closed under it."""
+        self._budget.spend(datetime.now(UTC), context.trace_request_ctx.units)
+
     async def _poll(self, session: aiohttp.ClientSession) -> None:
-        """All pages of all currencies, or as many as the source lets us have."""
+        """All calls of one poll, or as many as the source lets us have."""
         poll_id, started_us = uuid4().hex, now_us()
-        pages, per_page = pages_per_currency(self._settings.coingecko_assets)
-        asked = [(currency, page) for currency in self._settings.vs_currencies for page in range(1, pages + 1)]
-        for currency, page in asked:
-            await self._keep_distance()
-            status = await self._page(session, currency, page, per_page, poll_id, started_us)
-            self._metrics.polls.labels(coingecko.VENUE, status).inc()
+        for request in self._asked.requests(self._settings):
+            await self._keep_distance(request)
+            label = await self._ask(session, request, poll_id, started_us)
+            self._metrics.polls.labels(self._source.venue, label).inc()
             if time.monotonic() < self._quiet_until_s:
                 break
         self._outbox.add(self._budget.record)
         if self._budget.left is not None:
-            self._metrics.quota_left.labels(coingecko.VENUE).set(self._budget.left)
+            self._metrics.quota_left.labels(self._source.venue).set(self._budget.left)
 
-    async def _keep_distance(self) -> None:
-        wait_s = self._last_call_s + self._budget.spacing_s - time.monotonic()
+    async def _keep_distance(self, request: Request) -> None:
+        wait_s = self._free_at_s - time.monotonic()
         if wait_s > 0:
             await asyncio.sleep(wait_s)
-        self._last_call_s = time.monotonic()
+        self._free_at_s = time.monotonic() + request.units * self._budget.spacing_s
 
-    async def _page(
-        self, session: aiohttp.ClientSession, currency: str, page: int, per_page: int, poll_id: str, started_us: int
-    ) -> str:
-        """Ask for one page and publish what comes; its status, or `none` where nothing came."""
-        request = coingecko.page_request(currency, page, per_page)
-        self._budget.spend(datetime.now(UTC))
+    async def _ask(self, session: aiohttp.ClientSession, request: Request, poll_id: str, started_us: int) -> str:
+        """Send one request and publish what comes; what it is counted as."""
+        url = URL(self._place + request.text, encoded=True)
         try:
-            url = URL(self._settings.venue_urls["coingecko_rest"] + request, encoded=True)
-            async with session.get(url, allow_redirects=False) as answer:
+            async with session.get(url, allow_redirects=False, trace_request_ctx=request) as answer:
                 value = await answer.read()
-                status, retry_after = answer.status, answer.headers.get("Retry-After")
+                received, status = now_us(), answer.status
+                retry_after = answer.headers.get("Retry-After")
+                used = answer.headers.get(self._asked.used_header) if self._asked.used_header else None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            log("no_answer", request=request, error=f"{type(error).__name__}: {error}")
-            return "none"
-        received = now_us()
-        headers = {
-            "schema_version": SCHEMA_VERSION,
-            "venue": coingecko.VENUE,
-            "channel": coingecko.CHANNEL,
+            what = failure(error)
+            log("no_answer", request=request.text, what=what.label, means=what.means)
+            return what.label
+        headers = self._headers(request, poll_id, started_us) | {
             "received_at": str(received),
-            "connection_id": self._connection_id,
-            "origin": self._origin,
-            "request": request,
             "http_status": str(status),
-            "vs_currency": currency,
-            "poll_id": poll_id,
-            "poll_started_at": str(started_us),
-            "page": str(page),
         }
-        encoded = [(name, text.encode()) for name, text in headers.items()]
-        while not self._publisher.try_publish(
-            coingecko.topic_of(value), message_key(coingecko.VENUE, None), value, encoded
-        ):
-            await asyncio.sleep(0.05)
-        self._metrics.messages.labels(coingecko.VENUE, coingecko.CHANNEL).inc()
+        await self._publish(value, headers)
+        self._metrics.messages.labels(self._source.venue, self._asked.channel).inc()
         self._metrics.bytes.inc(len(value))
         self._metrics.last_message.set(received / 1e6)
+        if used is not None and used.isdecimal():
+            self._metrics.minute_used.labels(self._source.venue).set(int(used))
         quiet_s = retry_after_s(status, retry_after, datetime.now(UTC))
+        if status == 200:
+            asked_s = self._asked.asks_to_wait_s(value)
+            quiet_s = None if asked_s is None else min(asked_s, LONGEST_RETRY_AFTER_S)
         if quiet_s is not None:
             self._quiet_until_s = time.monotonic() + quiet_s
-        if status != 200:
-            log("answer", request=request, http_status=status, bytes=len(value), quiet_for_s=quiet_s)
-        return str(status)
+        return self._told(request, status, value, verdict(headers, value), quiet_s)
+
+    def _headers(self, request: Request, poll_id: str, started_us: int) -> dict[str, str]:
+        found = {
+            "schema_version": SCHEMA_VERSION,
+            "venue": self._source.venue,
+            "channel": self._asked.channel,
+            "connection_id": self._connection_id,
+            "origin": self._origin,
+            "request": request.text,
+            "poll_id": poll_id,
+            "poll_started_at": str(started_us),
+            "page": str(request.page),
+        }
+        return found if request.vs_currency is None else found | {"vs_currency": request.vs_currency}
+
+    async def _publish(self, value: bytes, headers: dict[str, str]) -> None:
+        key, encoded = message_key(self._source.venue, None), [(name, text.encode()) for name, text in headers.items()]
+        while not self._publisher.try_publish(self._asked.topic, key, value, encoded):
+            await asyncio.sleep(0.05)
+
+    def _told(self, request: Request, status: int, value: bytes, found: Verdict, quiet_s: float | None) -> str:
+        """One event for an answer that brings no price, or that asks for rest; what it is counted as."""
+        if found.means is not None or quiet_s is not None:
+            log(
+                "answer",
+                request=request.text,
+                http_status=status,
+                bytes=len(value),
+                means=found.means,
+                says=shown(value, self._key_headers),
+                quiet_for_s=quiet_s,
+            )
+        return found.label
 
 
 def next_poll_s(due_s: float, interval_s: float, not_before_s: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -65,8 +66,18 @@ class KafkaPublisher:
         """Messages handed over and not yet acknowledged."""
         return self.handed_over - self.delivered
 
-    def try_publish(self, topic: Topic, key: bytes, value: bytes, headers: Headers) -> bool:
-        """Hand one message over; False when the local queue is full and it was not taken."""
+    def try_publish(
+        self,
+        topic: Topic,
+        key: bytes,
+        value: bytes,
+        headers: Headers,
+        acknowledged: Callable[[], None] | None = None,
+    ) -> bool:
+        """Hand one message over; False when the local queue is full and it was not taken.
+
+        `acknowledged` is called, from within `poll`, once Kafka has this very message.
+        """
         if self._failure is not None:
             raise PublishError(self._failure)
         if len(value) > MAX_PAYLOAD_BYTES:
@@ -78,7 +89,7 @@ class KafkaPublisher:
                 value=value,
                 key=key,
                 headers=list(headers),
-                on_delivery=self._delivered,
+                on_delivery=self._delivered if acknowledged is None else partial(self._delivered_one, acknowledged),
             )
         except BufferError:
             self._producer.poll(0)
@@ -122,6 +133,11 @@ class KafkaPublisher:
             self._failure = self._failure or f"Kafka lost a message of {topic}, key {key!r}: {error}"
         elif self._on_delivery is not None:
             self._on_delivery(message.latency() or 0.0)
+
+    def _delivered_one(self, acknowledged: Callable[[], None], error: KafkaError | None, message: Message) -> None:
+        self._delivered(error, message)
+        if error is None:
+            acknowledged()
 
 
 def shortened(value: bytes, headers: Headers) -> tuple[bytes, list[tuple[str, bytes]]]:

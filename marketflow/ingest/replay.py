@@ -3,7 +3,8 @@
 A header comes from the first of these that knows it: the capture's own envelope, the message's content, the option,
 and for the venue of a body that says nothing the name of its file or folder. received_at is the capture's receive time;
 where it has none it is the message's own event time, so that no trade looks late; for a message without one it is the
-time of the message before it, and for the first the file's modification time.
+time of the message before it, and for the first the file's modification time. A page of candles without a receive time
+proves no more than that its newest candle had begun, so that one is refused as incomplete.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import msgspec
+
 from marketflow.contracts.products import PRODUCTS, VS_CURRENCIES
+from marketflow.contracts.silver import CANDLE_INTERVALS_S
 from marketflow.contracts.topics import PRICES, SCHEMA_VERSION, TOPICS, Topic, message_key
 from marketflow.errors import ConfigurationError
 from marketflow.ingest.captured import Captured
@@ -24,7 +28,7 @@ from marketflow.ingest.captures import files_of, read
 from marketflow.ingest.publisher import KafkaPublisher
 from marketflow.ingest.sniff import KNOWN_CHANNELS, KNOWN_VENUES, NOBODY, Identity, identify, topic_for, venue_in_path
 from marketflow.settings import Settings
-from marketflow.venues import coinbase_exchange, coingecko
+from marketflow.venues import coinbase_exchange, coingecko, cryptocompare
 from marketflow.venues.validation import FIRST_EVENT_US, MAX_FUTURE_US
 
 # Messages looked at to learn whose file it is, before anything is published.
@@ -68,6 +72,7 @@ class Options:
     channel: str | None = None
     product: str | None = None
     vs_currency: str | None = None
+    interval: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ def replay_files(
     channel: str | None = None,
     product: str | None = None,
     vs_currency: str | None = None,
+    interval: str | None = None,
     progress: Progress | None = None,
 ) -> ReplaySummary:
     """Publish the files' messages, in order, to the replay dataset's topics.
@@ -99,7 +105,7 @@ def replay_files(
         raise ConfigurationError(
             f"MARKETFLOW_DATASET: replay writes to dataset replay only, not to {settings.dataset!r}"
         )
-    options = Options(venue, channel, product, vs_currency and vs_currency.lower())
+    options = Options(venue, channel, product, vs_currency and vs_currency.lower(), interval)
     _check(options)
     paths = files_of([Path(file) for file in files])
     venues = {path: _venue_of(path, options) for path in paths}
@@ -125,6 +131,8 @@ def _check(options: Options) -> None:
         raise ConfigurationError(f"--product: {options.product!r} is unknown; known: {', '.join(sorted(PRODUCTS))}")
     if options.vs_currency is not None and options.vs_currency not in VS_CURRENCIES:
         raise ConfigurationError(f"--vs-currency: {options.vs_currency!r} is none that prices are quoted in")
+    if options.interval is not None and options.interval not in CANDLE_INTERVALS_S:
+        raise ConfigurationError(f"--interval: {options.interval!r} is none of {', '.join(CANDLE_INTERVALS_S)}")
 
 
 def _venue_of(path: Path, options: Options) -> str:
@@ -175,7 +183,7 @@ def prepared(path: Path, venue: str, options: Options) -> Iterator[Prepared]:
     for captured in read(path, options.venue, options.product):
         identity = identify(captured.value)
         if identity.event_us is not None and not FIRST_EVENT_US <= identity.event_us <= latest_us:
-            identity = Identity(identity.venue, identity.channel, None)  # a time that silver will refuse
+            identity = msgspec.structs.replace(identity, event_us=None)  # a time that silver will refuse
         message = _prepared(path, captured, identity, venue, options, before_us)
         before_us = int(message.headers["received_at"])
         yield message
@@ -196,7 +204,9 @@ def _prepared(
     if captured.reconstructed:
         headers["reconstructed"] = "1"
     product_id = None
-    if headers["venue"] == coinbase_exchange.VENUE:
+    if identity.is_candles:
+        product_id = _candles(path, headers, identity, options)
+    elif headers["venue"] == coinbase_exchange.VENUE:
         product_id = _coinbase(path, value, headers, identity, options)
     elif headers["venue"] == coingecko.VENUE:
         _coingecko(path, value, headers, identity, options)
@@ -216,6 +226,8 @@ def _coinbase(path: Path, value: bytes, headers: dict[str, str], identity: Ident
     content_channel = identity.channel or (None if glimpse.type is None else glimpse.channel)
     channel = headers.get("channel") or content_channel or options.channel or glimpse.channel
     headers["channel"] = channel
+    if channel == coinbase_exchange.CANDLES_CHANNEL:  # and no candle in it
+        return headers.get("product_id")
     if channel != "trades":
         headers.pop("product_id", None)
         return glimpse.canonical_product
@@ -224,6 +236,21 @@ def _coinbase(path: Path, value: bytes, headers: dict[str, str], identity: Ident
         raise ConfigurationError(f"{path}: a page of trades does not say its product: name it with --product")
     headers["product_id"] = product_id
     return product_id
+
+
+def _candles(path: Path, headers: dict[str, str], identity: Identity, options: Options) -> str:
+    """Complete the headers of a page of candles; the product of its key."""
+    headers["channel"] = headers.get("channel") or identity.channel or "unknown"
+    for name, option, given in (
+        ("product_id", "--product", options.product),
+        ("interval", "--interval", options.interval),
+    ):
+        found = headers.get(name) or given
+        if found is not None:
+            headers[name] = found
+        elif name == "product_id" or headers["channel"] != cryptocompare.CANDLES_CHANNEL:  # whose name says minutes
+            raise ConfigurationError(f"{path}: a page of candles does not say its {name}: name it with {option}")
+    return headers["product_id"]
 
 
 def _coingecko(path: Path, value: bytes, headers: dict[str, str], identity: Identity, options: Options) -> None:

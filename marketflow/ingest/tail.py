@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-import msgspec
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from marketflow.contracts.topics import TRADES
@@ -14,7 +13,8 @@ from marketflow.errors import SetupError
 from marketflow.ingest.gaps import holes_between
 from marketflow.ingest.logs import log
 from marketflow.settings import Settings
-from marketflow.venues import coinbase_exchange
+from marketflow.venues.feeds import PROTOCOLS
+from marketflow.venues.seen import page_ids
 
 # Records looked at per partition, deeper only while a product has not been found.
 DEPTHS = (5_000, 50_000, 500_000)
@@ -25,37 +25,29 @@ RETRY_S = 2.0
 
 @dataclass(slots=True)
 class Tail:
-    """`last_ids`: highest trade_id per product. `holes`: ranges missing inside the window that was read."""
+    """`last_ids`: highest trade_id per product. `holes`: ranges that the feed missed inside the window that was read.
+
+    `brought`: ids of those holes that REST brought since.
+    """
 
     last_ids: dict[str, int] = field(default_factory=dict)
     holes: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    brought: dict[str, list[int]] = field(default_factory=dict)
 
 
-class _Page(msgspec.Struct):
-    trade_id: int | None = None
-
-
-_PAGE = msgspec.json.Decoder(list[_Page])
-
-
-def read_tail(settings: Settings, products: Iterable[str], stopping: Callable[[], bool] = lambda: False) -> Tail:
-    """Read back from the end of the trades' topic until each product was seen, or the depth is spent.
+def read_tail(
+    settings: Settings, venue: str, products: Iterable[str], stopping: Callable[[], bool] = lambda: False
+) -> Tail:
+    """Read back from the end of the trades' topic until each product of a venue was seen, or the depth is spent.
 
     Waits while Kafka is away, until `stopping`; SetupError where the topic does not exist.
     """
     wanted = set(products)
-    consumer = Consumer(
-        {
-            "bootstrap.servers": settings.bootstrap_servers,
-            "group.id": "marketflow-tail",  # never committed
-            "enable.auto.commit": False,
-            "auto.offset.reset": "error",
-        }
-    )
+    consumer = reader(settings)
     try:
         tail = Tail()
         for depth in DEPTHS:
-            tail, whole = _read(consumer, TRADES.full_name(settings.topic_prefix), depth, stopping)
+            tail, whole = _read(consumer, venue, TRADES.full_name(settings.topic_prefix), depth, stopping)
             if whole or wanted <= tail.last_ids.keys() or stopping():
                 break
         return tail
@@ -63,10 +55,23 @@ def read_tail(settings: Settings, products: Iterable[str], stopping: Callable[[]
         consumer.close()
 
 
-def _read(consumer: Consumer, topic: str, depth: int, stopping: Callable[[], bool]) -> tuple[Tail, bool]:
+def reader(settings: Settings) -> Consumer:
+    """A consumer that is told where to read and remembers nothing."""
+    return Consumer(
+        {
+            "bootstrap.servers": settings.bootstrap_servers,
+            "group.id": "marketflow-tail",  # never committed
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+        }
+    )
+
+
+def _read(consumer: Consumer, venue: str, topic: str, depth: int, stopping: Callable[[], bool]) -> tuple[Tail, bool]:
     """The tail of that depth, and whether it was the whole topic."""
-    windows = _windows(consumer, topic, depth, stopping)
+    windows = last_offsets(consumer, topic, depth, stopping)
     ids: dict[tuple[str, bool], list[int]] = {}
+    fetched: dict[str, set[int]] = {}
     left = {partition: end for partition, (start, end) in windows.items() if start < end}
     consumer.assign([TopicPartition(topic, partition, windows[partition][0]) for partition in left])
     # Until the end as it was when we looked: on a topic that others write to, an end may never be met.
@@ -76,9 +81,12 @@ def _read(consumer: Consumer, topic: str, depth: int, stopping: Callable[[], boo
             if error is not None:
                 raise KafkaException(error)
             partition, next_offset = message.partition(), message.offset() + 1
-            product, found = trade_ids(message)
-            if product is not None:
-                ids.setdefault((product, windows[partition][0] == 0), []).extend(found)
+            asked_for, found = trade_ids(message, venue)
+            for product, trade_id in found:
+                if asked_for:
+                    fetched.setdefault(product, set()).add(trade_id)
+                else:
+                    ids.setdefault((product, windows[partition][0] == 0), []).append(trade_id)
             if next_offset >= left.get(partition, next_offset):
                 left.pop(partition, None)
     consumer.unassign()
@@ -89,10 +97,15 @@ def _read(consumer: Consumer, topic: str, depth: int, stopping: Callable[[], boo
         holes = holes_between(judged)
         if holes:
             tail.holes[product] = holes
+            # what was asked for fills holes, and says nothing of how far the feed came
+            missing = {each for each in fetched.get(product, ()) if holes[0][0] <= each <= holes[-1][1]}
+            tail.brought[product] = sorted(missing.difference(judged))
     return tail, all(start == 0 for start, _ in windows.values())
 
 
-def _windows(consumer: Consumer, topic: str, depth: int, stopping: Callable[[], bool]) -> dict[int, tuple[int, int]]:
+def last_offsets(
+    consumer: Consumer, topic: str, depth: int, stopping: Callable[[], bool]
+) -> dict[int, tuple[int, int]]:
     """Partition to first offset to read and end; waits while Kafka is away."""
     while True:
         try:
@@ -111,22 +124,16 @@ def _windows(consumer: Consumer, topic: str, depth: int, stopping: Callable[[], 
             time.sleep(RETRY_S)
 
 
-def trade_ids(message: Message) -> tuple[str | None, list[int]]:
-    """Product and trade ids of one record of our venue, from the feed or from a REST page; (None, []) otherwise."""
+def trade_ids(message: Message, venue: str) -> tuple[bool, list[tuple[str, int]]]:
+    """Whether a record was asked for (by heal or backfill), and product and id of every trade of the venue in it."""
     headers = {name: text for name, text in message.headers() or () if isinstance(text, bytes)}
-    value = message.value()
-    if headers.get("venue") != coinbase_exchange.VENUE.encode() or not value:
-        return None, []
-    if headers.get("channel") == b"trades":
-        if headers.get("http_status", b"200") != b"200" or "product_id" not in headers:
-            return None, []
-        try:
-            page = _PAGE.decode(value)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None, []  # silver quarantines it; it holds no trade that anyone could read
-        ids = [trade.trade_id for trade in page if trade.trade_id is not None]
-        return (headers["product_id"].decode(), ids) if ids else (None, [])
-    glimpse = coinbase_exchange.glimpse(value)
-    if not glimpse.is_trade or glimpse.trade_id is None:
-        return None, []
-    return glimpse.canonical_product, [glimpse.trade_id]
+    value, asked_for = message.value(), headers.get("origin") in (b"heal", b"backfill")
+    if headers.get("venue") != venue.encode() or not value or "least_trade_id" in headers:
+        return asked_for, []
+    protocol = PROTOCOLS[venue]
+    if headers.get("channel") != protocol.page_channel.encode():
+        return asked_for, list(protocol.look(value).trades)
+    product_id = headers.get("product_id", b"").decode()
+    if headers.get("http_status", b"200") != b"200" or not product_id:
+        return asked_for, []
+    return asked_for, [(product_id, trade_id) for trade_id in page_ids(value)]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from marketflow import venues
-from marketflow.contracts.records import AssetPrice, Parsed, Trade, Unparseable
+from marketflow.contracts.records import AssetPrice, Candle, Ignored, Parsed, Trade, Unparseable
 from marketflow.contracts.topics import CANDLES, PRICES, TICKER, TRADES
 from marketflow.errors import ConfigurationError
 from marketflow.ingest.captured import time_us
@@ -23,6 +23,7 @@ from marketflow.ingest.replay import Options, Prepared, _venue_of, prepared, rep
 from marketflow.ingest.sniff import identify, topic_for
 from marketflow.lake import message_headers, silver_sources
 from marketflow.settings import Settings
+from tests import candle_pages
 
 CAPTURES = Path(__file__).parents[2] / "fixtures" / "captures"
 MATCH = (
@@ -183,6 +184,7 @@ def test_the_carried_captures_are_all_known_by_their_content() -> None:
         "coingecko/error-422-missing-vs_currency.json": ("coingecko", {PRICES: 1}),
         "coingecko/error-500.json": ("coingecko", {PRICES: 1}),
         "tape/binance-btcusdt-spot-trades-2026-02-16T0400.parquet": ("binance", {TRADES: 10215}),
+        # venue new: carried capture
     }
     found = {}
     for path in files_of([CAPTURES]):
@@ -210,6 +212,10 @@ def test_the_carried_captures_are_all_known_by_their_content() -> None:
             TRADES,
         ),
         ('[{"trade_id":1,"side":"buy","time":"2026-07-07T22:58:16Z"}]', "coinbase_exchange", "trades", TRADES),
+        *(
+            (value.decode(), venue, headers["channel"], CANDLES)
+            for venue, (headers, value) in sorted(candle_pages.PAGES.items())
+        ),
     ],
 )
 def test_the_other_venues_are_known_though_they_have_no_parser(
@@ -226,6 +232,10 @@ def test_the_other_venues_are_known_though_they_have_no_parser(
         ("x.json", b'{"hello": 1}', {}, "--venue"),
         ("x.json", b'[{"current_price": 1}]', {}, "--vs-currency"),
         ("x.json", b'[{"trade_id": 1, "side": "buy"}]', {}, "--product"),
+        ("x.json", candle_pages.EXCHANGE, {}, "does not say its product_id: name it with --product"),
+        ("x.json", candle_pages.EXCHANGE, {"product": "BTC-USD"}, "does not say its interval: name it with --interval"),
+        ("x.json", candle_pages.HISTORY, {}, "--product"),
+        ("x.json", candle_pages.EXCHANGE, {"interval": "2m"}, "--interval: '2m' is none of 1m, 5m, 15m, 1h, 6h, 1d"),
         ("x.ndjson", b"{}\n", {"venue": "Not A Venue"}, "--venue"),
         ("x.ndjson", b"{}\n", {"venue": "coinbase"}, "--venue: 'coinbase' is unknown; known: .*coinbase_exchange"),
         ("x.ndjson", MATCH, {"channel": "match"}, "--channel: 'match' is unknown; known: .*matches"),
@@ -361,3 +371,30 @@ def test_a_broken_parquet_file_is_refused_by_name(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1 and no footer")
     with pytest.raises(ConfigurationError, match=r"trades\.parquet is no Parquet file"):
         list(read(path, venue="binance"))
+
+
+@pytest.mark.parametrize("venue", sorted(candle_pages.PAGES))
+def test_a_page_of_candles_proves_no_more_than_that_its_newest_had_begun(tmp_path: Path, venue: str) -> None:
+    headers, value = candle_pages.PAGES[venue]
+    path = write(tmp_path, "page.json", value)
+    options = {"product": headers["product_id"]} | ({} if venue == "cryptocompare" else {"interval": "1m"})
+    (page,) = messages(path, **options)
+    assert (page.topic, page.key) == (CANDLES, f"{venue}|{headers['product_id']}".encode())
+    assert page.headers["received_at"] == str((candle_pages.NOON_S + 120) * 1_000_000)
+    outcome = venues.parse(page.headers, page.value)
+    assert isinstance(outcome, Parsed)
+    assert sorted(type(item).__name__ for item in outcome.items) == ["Candle", "Candle", "RejectedItem"]
+
+
+def test_an_envelope_says_of_a_page_of_candles_what_an_option_would(tmp_path: Path) -> None:
+    said = {"received_at_us": candle_pages.RECEIVED_US + 30_000_000, "product_id": "ETH-USD", "interval": "1m"}
+    line = json.dumps(said | {"raw": candle_pages.EXCHANGE.decode()}).encode()
+    (page,) = messages(write(tmp_path, "page.ndjson", line), product="BTC-USD", interval="1h")
+    outcome = venues.parse(page.headers, page.value)
+    assert isinstance(outcome, Parsed)
+    assert [(type(item), getattr(item, "product_id", "")) for item in outcome.items] == [(Candle, "ETH-USD")] * 3
+
+
+def test_an_error_of_a_history_call_needs_no_product(tmp_path: Path) -> None:
+    (error,) = messages(write(tmp_path, "error.json", b'{"Response":"Error","Message":"x","Type":99,"Data":{}}'))
+    assert venues.parse(error.headers, error.value) == Ignored("venue_error")

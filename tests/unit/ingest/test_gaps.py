@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketflow.ingest.feed import ranges
 from marketflow.ingest.gaps import Filled, Gap, GapTracker, holes_between
+from marketflow.ingest.holes import ranges
 
 VENUE, PRODUCT = "coinbase_exchange", "BTC-USD"
 
