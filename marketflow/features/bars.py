@@ -10,6 +10,7 @@ import polars as pl
 
 from marketflow.contracts.columns import MONEY_PRECISION, MONEY_SCALE
 from marketflow.contracts.gold import BAR_INTERVALS_S, BARS
+from marketflow.contracts.sources import numbers_each_trade
 from marketflow.errors import KernelError
 from marketflow.features import frames
 
@@ -41,7 +42,8 @@ def bars(
       exact, zero without a trade. trade_count = their number.
     vwap = notional / volume, half-even to 18 places. Unit: quote currency. Null without a trade.
     has_gap = some hole touches the bar. A hole is two trades a, b, neighbours by trade_id, with b.trade_id >
-      a.trade_id + 1; it touches where min(a, b event_ts) < bar's end and max(a, b event_ts) ≥ open_ts.
+      a.trade_id + 1; it touches where min(a, b event_ts) < bar's end and max(a, b event_ts) ≥ open_ts. True in every
+      bar of a venue that does not number its trades one by one: that none is missing cannot be known.
     is_complete = open_ts + interval ≤ complete_through, and some trade has event_ts ≥ open_ts + interval; false where
       complete_through is None. Never null. The later trade's id is what tells whether one is missing before it: a feed
       that is down, or a trade on its way over the bar's end, leaves the last bar incomplete (docs/decisions/0007).
@@ -173,7 +175,9 @@ def _vwap(notionals: pl.Series, volumes: pl.Series) -> pl.Series:
 
 
 def _touched_by_holes(opens: pl.Series, ordered: pl.DataFrame, step: timedelta) -> pl.Series:
-    """For each bar whether a hole's neighbours' times span any moment of it."""
+    """For each bar whether a hole's neighbours' times span any moment of it, or could without being seen."""
+    if not numbers_each_trade(ordered.item(0, "venue")):
+        return pl.repeat(True, opens.len(), dtype=pl.Boolean, eager=True).alias("has_gap")
     before_ts = pl.col("event_ts").shift(1)
     holes = ordered.select(
         hole=pl.col("trade_id").diff() > 1,

@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
 from marketflow.contracts.products import PRODUCTS
+from marketflow.contracts.sources import CCXT_AFTER, CCXT_PREFIX
 from marketflow.lake import gold_hours
 from marketflow.lake.gold_hours import Run
 
@@ -55,7 +56,7 @@ class Context:
 
 
 def extents(spark: SparkSession, name: str) -> dict[Market, Extent]:
-    """First and last trade of each product at each venue, from metadata alone.
+    """First and last trade of each product at each venue, from metadata; of venues ccxt_* also from their names.
 
     A file that may hold trades of several venues counts for each of them, so an extent may be too wide, never too
     narrow; a venue that no file can hold is not there.
@@ -75,13 +76,31 @@ def extents(spark: SparkSession, name: str) -> dict[Market, Extent]:
         .collect()
     )
     found: dict[Market, Extent] = {}
+    unlisted = any((row.lowest or "") < CCXT_AFTER and (row.highest or CCXT_PREFIX) >= CCXT_PREFIX for row in rows)
+    others = _other_venues(spark, name) if unlisted else {}
     for row in rows:
-        for venue in PRODUCTS[row.product_id].names:
+        for venue in (*PRODUCTS[row.product_id].names, *others.get(row.product_id, ())):
             # bounds are cut to 16 characters, the upper one rounded up
             if (row.lowest or "") <= venue and (row.highest is None or venue <= row.highest):
                 first, last = gold_hours.moment(row["first"]), gold_hours.moment(row["last"])
                 known = found.get((venue, row.product_id), Extent(first, last))
                 found[venue, row.product_id] = Extent(min(first, known.first), max(last, known.last))
+    return found
+
+
+def _other_venues(spark: SparkSession, name: str) -> dict[str, list[str]]:
+    """By product the venues that no registry lists: those of the library ccxt. Files that can hold none stay shut."""
+    venue = f.col("venue")
+    rows = (
+        spark.table(name)
+        .where((venue >= CCXT_PREFIX) & (venue < CCXT_AFTER))
+        .select("product_id", "venue")
+        .distinct()
+        .collect()
+    )
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row.product_id, []).append(row.venue)
     return found
 
 

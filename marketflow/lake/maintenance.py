@@ -131,7 +131,10 @@ def _set_properties(spark: SparkSession, name: str, stored: Any) -> None:
 
 
 def closed_condition(table: Table, now: datetime) -> str:
-    """SQL that is true for rows of closed partitions: hours closed for two hours, days before today."""
+    """SQL that is true for rows of closed partitions: hours closed for two hours, days before today.
+
+    Of a table without partitions by time all is taken, which its lock allows; bronze has no lock.
+    """
     for transform in table.partitioning:
         found = re.fullmatch(r"(hours|days)\((\w+)\)", transform)
         if found:
@@ -140,7 +143,9 @@ def closed_condition(table: Table, now: datetime) -> str:
             else:
                 border = now.replace(hour=0, minute=0, second=0, microsecond=0)
             return f"{found[2]} < {_literal(border)}"
-    raise LakeStateError(f"{table.qualified} has no partition by time to close")
+    if table.layer == "bronze":
+        raise LakeStateError(f"{table.qualified} has no partition by time to close, and the stream writes to it")
+    return "true"
 
 
 def oldest_to_keep(spark: SparkSession, settings: Settings, table: Table, now: datetime) -> datetime:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -58,6 +59,39 @@ def load(
 def snapshots(settings: Settings, table: Table | str) -> list[SnapshotSummary]:
     """The current snapshot and its ancestors, newest first, up to the oldest that was not expired."""
     return list(_walk(_opened(settings, metadata_location(settings, table))))
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """What a table's metadata say of one data file: partition values, rows, and (lowest, highest) of some columns."""
+
+    partition: tuple[Any, ...]
+    rows: int
+    bounds: dict[str, tuple[Any, Any]]
+
+
+def data_files(settings: Settings, table: Table | str, columns: tuple[str, ...]) -> list[DataFile]:
+    """Every data file of the current snapshot, with the bounds of these columns; a text's are cut to 16 characters.
+
+    Raises:
+        LakeStateError: rows were deleted by a file beside the data, so that no count in the metadata holds.
+    """
+    from pyiceberg.conversions import from_bytes
+
+    opened = _opened(settings, metadata_location(settings, table))
+    fields = {name: opened.schema().find_field(name) for name in columns}
+    found = []
+    for task in opened.scan().plan_files():
+        if task.delete_files:
+            raise LakeStateError(f"{_contract(table).qualified} has delete files, which nothing here writes")
+        lower, upper = task.file.lower_bounds or {}, task.file.upper_bounds or {}
+        bounds = {
+            name: (from_bytes(kind.field_type, lower[kind.field_id]), from_bytes(kind.field_type, upper[kind.field_id]))
+            for name, kind in fields.items()
+            if kind.field_id in lower and kind.field_id in upper
+        }
+        found.append(DataFile(tuple(task.file.partition), task.file.record_count, bounds))
+    return found
 
 
 def duckdb(settings: Settings) -> Any:

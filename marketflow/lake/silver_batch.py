@@ -123,7 +123,7 @@ def worked_out(
 
 
 def _in_file_order(source: Source, rows: DataFrame) -> DataFrame:
-    return rows.sortWithinPartitions(source.touched_by, f.to_date(source.event_column), *source.table.sort_order)
+    return rows.sortWithinPartitions(*map(f.expr, source.file_order))
 
 
 def _judged(source: Source, parsed: DataFrame, tallies: Tallies, suspects: Suspects, stored: DataFrame) -> DataFrame:

@@ -139,13 +139,19 @@ def sorted_as_files(source: Source, batches: Sequence[pa.RecordBatch]) -> Iterat
     if not batches:
         return
     rows = pa.Table.from_batches(batches)
-    day = pc.divide(rows.column(source.event_column).cast(pa.int64()), _DAY_US)
-    keys = pa.table({source.touched_by: rows.column(source.touched_by), "day": day})
+    keys = pa.table({part: _partition(rows, part) for part in source.table.partitioning})
     for name in source.table.sort_order:
         keys = keys.append_column(f"by_{name}", rows.column(name))
     order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
     for first in range(0, len(order), _HANDED_BACK):
         yield from rows.take(order.slice(first, _HANDED_BACK)).combine_chunks().to_batches()
+
+
+def _partition(rows: pa.Table, transform: str) -> pa.ChunkedArray:
+    """What the rows are partitioned by: a column itself, or `days(column)`."""
+    column = transform.removeprefix("days(").removesuffix(")")
+    values = rows.column(column)
+    return values if column == transform else pc.divide(values.cast(pa.int64()), _DAY_US)
 
 
 def rejected(packed: DataFrame, source: Source, *names: str) -> DataFrame:

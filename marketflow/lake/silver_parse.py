@@ -219,7 +219,7 @@ def record_ids(source: Source, batch: pa.RecordBatch) -> np.ndarray[Any, np.dtyp
     elif "sequence" in source.fields:
         found = pc.coalesce(batch.column("sequence"), batch.column("event_ts").cast(pa.int64()))
     else:
-        found = batch.column("last_updated").cast(pa.int64())
+        found = batch.column(source.event_column).cast(pa.int64())
     return cast("np.ndarray[Any, np.dtype[np.int64]]", found.to_numpy(zero_copy_only=False))
 
 

@@ -1,7 +1,8 @@
-"""The three sources of silver: which topic feeds which table, and what makes two of its rows the same fact."""
+"""The four sources of silver: which topic feeds which table, and what makes two of its rows the same fact."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import msgspec
@@ -48,6 +49,12 @@ class Source:
         """The column whose hour a row belongs to."""
         assert self.table.hour_column is not None
         return self.table.hour_column
+
+    @property
+    def file_order(self) -> tuple[str, ...]:
+        """SQL of the order of rows in the table's files: its partitions, a day as a date, and then its own order."""
+        parts = (re.sub(r"^days\((\w+)\)$", r"to_date(\1)", part) for part in self.table.partitioning)
+        return *(part if "(" in part else f"`{part}`" for part in parts), *self.table.sort_order
 
     @property
     def event_attribute(self) -> str:
@@ -125,7 +132,24 @@ PRICES = Source(
     most_messages=2_000,
 )
 
-SOURCES: dict[str, Source] = {source.table.qualified: source for source in (TRADES, QUOTES, PRICES)}
+CANDLES = Source(
+    topic=topics.CANDLES,
+    table=silver.CANDLES,
+    record=records.Candle,
+    fields=_fields(silver.CANDLES, _RECEIVED, {"open_ts": "open_us"}),
+    headers=_RECEIVED,
+    group=("venue", "product_id", "interval"),
+    id_sql="unix_micros(open_ts)",
+    id_in_range="open_ts between timestamp_micros({low}) and timestamp_micros({high})",
+    # in SQL `interval` alone begins a literal
+    key=("venue", "product_id", "`interval`", "open_ts"),
+    content=_plain("open", "high", "low", "close", "volume"),
+    touched_by="product_id",
+    # a page of history holds up to 2,000 candles
+    most_messages=500,
+)
+
+SOURCES: dict[str, Source] = {source.table.qualified: source for source in (TRADES, QUOTES, PRICES, CANDLES)}
 
 
 def named(qualified: str) -> Source:

@@ -57,6 +57,7 @@ def test_each_header_lands_in_the_column_of_its_name_and_type(spark: SparkSessio
         "oversize": "0",
         "original_length": "9000000000",
         "sha256": "ab" * 32,
+        "interval": "15m",
     }
     (row,) = landed(spark, [(name, value.encode()) for name, value in sent.items()])
     times = {

@@ -45,6 +45,8 @@ def row(source: Source, randomness: random.Random, offset: int, **fixed: Any) ->
             made[column.name] = NOON
         elif column.type in (Type.INTEGER, Type.LONG):
             made[column.name] = randomness.randint(1, 9)
+        elif column.type is Type.BOOLEAN:
+            made[column.name] = randomness.choice([True, None])
         else:
             made[column.name] = randomness.choice("ab") if column.name in source.table.key else "x"
     lineage = {"topic": "t", "partition": offset % 2, "offset": offset // 2, "item_index": 0}

@@ -319,3 +319,11 @@ def test_floor_is_the_last_interval_start_not_after_the_moment(naive: datetime, 
     assert timedelta(0) <= ts - opening < timedelta(seconds=BAR_INTERVALS_S[interval])
     assert (opening.microsecond, opening.second, floor(opening, interval)) == (0, 0, opening)
     assert opening.minute % {"1m": 1, "5m": 5, "1h": 60}[interval] == 0
+
+
+def test_bars_of_a_venue_that_does_not_number_its_trades_never_claim_that_none_is_missing() -> None:
+    ids_in_order = [trade(7, 10), trade(8, 70), trade(9, 190)]
+    assert marks(minutes(*ids_in_order)) == {0: False, 1: False, 2: False, 3: False}
+    polled = [row | {"venue": "ccxt_kraken"} for row in ids_in_order]
+    assert marks(minutes(*polled)) == {0: True, 1: True, 2: True, 3: True}
+    assert [bar["trade_count"] for bar in minutes(*polled)] == [1, 1, 0, 1]

@@ -15,7 +15,7 @@ from pyspark.sql import Row
 from marketflow.errors import LakeStateError
 from marketflow.lake import silver_pack, silver_parse
 from marketflow.lake.silver_batch import HourRows, after_verdicts
-from marketflow.lake.silver_sources import TRADES
+from marketflow.lake.silver_sources import CANDLES, PRICES, QUOTES, TRADES, Source
 
 HEADERS = {"venue": "coinbase_exchange", "channel": "matches", "origin": "simulated", "received_at": "1773147600000000"}
 INGESTED = datetime(2026, 3, 10, 13, 5, tzinfo=UTC)
@@ -177,3 +177,31 @@ def test_a_block_of_items_says_its_lowest_and_highest_id() -> None:
     lines = pa.Table.from_batches(list(silver_pack.packer(TRADES)(iter([MESSAGES])))).to_pylist()
     ids = {line["kind"]: (line["tally_first"], line["tally_last"]) for line in lines if line["block"] is not None}
     assert ids == {"item": (2, 3), "suspect": (None, None), "rejected": (None, None)}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (TRADES, ("`product_id`", "to_date(event_ts)", "trade_id")),
+        (QUOTES, ("`product_id`", "to_date(event_ts)", "event_ts")),
+        (PRICES, ("`source`", "to_date(last_updated)", "asset_id", "last_updated")),
+        (CANDLES, ("`product_id`", "`interval`", "open_ts")),
+    ],
+    ids=lambda one: one.table.name if isinstance(one, Source) else "",
+)
+def test_the_order_of_files_is_partitions_then_the_tables_own(source: Source, expected: tuple[str, ...]) -> None:
+    assert source.file_order == expected
+
+
+def test_candles_lie_in_the_order_of_their_partitions() -> None:
+    rows = [
+        (product, interval, INGESTED.replace(day=day))
+        for day in (3, 1, 2)
+        for interval in ("5m", "1m")
+        for product in ("ETH-USD", "BTC-USD")
+    ]
+    batch = pa.table(
+        dict(zip(("product_id", "interval", "open_ts"), zip(*rows, strict=True), strict=True))
+    ).to_batches()
+    found = [tuple(row.values()) for some in silver_pack.sorted_as_files(CANDLES, batch) for row in some.to_pylist()]
+    assert found == sorted(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +11,9 @@ import pyarrow as pa
 import pytest
 
 from marketflow.lake import silver_parse
-from marketflow.lake.silver_sources import PRICES, QUOTES, TRADES, Source
+from marketflow.lake.silver_sources import CANDLES, PRICES, QUOTES, TRADES, Source
+from tests.candle_pages import EXCHANGE, EXCHANGE_HEADERS, NOON
+from tests.candle_pages import RECEIVED_US as PAGE_RECEIVED_US
 
 INGESTED = datetime(2026, 3, 10, 12, 5, tzinfo=UTC)
 RECEIVED_US = 1_773_144_001_000_000
@@ -62,6 +64,17 @@ def test_a_trade_keeps_exact_numbers_its_lineage_and_the_takers_side() -> None:
         **{"topic": "t", "partition": 3, "offset": 100, "item_index": 0},
     }
     assert {name: item[name] for name in expected} == expected
+
+
+def test_a_trade_whose_numbers_were_floats_says_so_and_no_other_does() -> None:
+    polled = {
+        **{"id": "8", "timestamp": RECEIVED_US // 1000, "symbol": "BTC/USD", "side": "sell"},
+        **{"price": 0.1, "amount": 3.0},
+    }
+    headers = {**HEADERS, "venue": "ccxt_kraken", "channel": "fetch_trades", "product_id": "BTC-USD"}
+    found = run(TRADES, [(HEADERS, MATCH), (headers, [polled])])["item"]
+    told = {row["venue"]: (row["price"], row["float_born"]) for row in found}
+    assert told == {"coinbase_exchange": (Decimal(3), None), "ccxt_kraken": (Decimal("0.1"), True)}
 
 
 def test_tallies_count_messages_items_offsets_and_ids() -> None:
@@ -131,3 +144,19 @@ def test_a_page_of_prices_without_its_polls_headers_is_rejected() -> None:
 def test_a_record_without_value_is_rejected_as_malformed() -> None:
     (row,) = run(TRADES, [(HEADERS, None)])["rejected"]
     assert (row["reason"], row["value"]) == ("malformed", None)
+
+
+def test_a_page_of_candles_gives_rows_known_by_their_opening_in_their_interval() -> None:
+    found = run(CANDLES, [(EXCHANGE_HEADERS, EXCHANGE), (EXCHANGE_HEADERS | {"interval": "1h"}, b"[]")])
+    rows = [(row["interval"], row["open_ts"], row["volume"], row["item_index"], row["origin"]) for row in found["item"]]
+    assert rows == [
+        ("1m", NOON + timedelta(minutes=1), Decimal("1.234567890123456789"), 1, "backfill"),
+        ("1m", NOON, Decimal("0.00000025"), 2, "backfill"),
+    ]
+    assert {row["received_at"] for row in found["item"]} == {NOON + timedelta(seconds=150)}
+    assert [(row["reason"], row["item_index"]) for row in found["rejected"]] == [("incomplete_candle", 0)]
+    start = PAGE_RECEIVED_US - 150_000_000
+    group = silver_parse.GROUP_SEPARATOR.join(("coinbase_exchange", "BTC-USD", "1m"))
+    assert [(row["tally_name"], row["tally_first"], row["tally_last"]) for row in found["ids"]] == [
+        (group, opened, opened) for opened in (start, start + 60_000_000)
+    ]

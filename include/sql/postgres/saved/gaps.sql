@@ -9,8 +9,11 @@ select
     last_missing_id - first_missing_id + 1 as missing,
     cause,
     status,
+    attempts,
     detected_at,
-    healed_at
+    healed_at,
+    healed_at - detected_at as latency,
+    detail
 from ops.trade_gap
 order by detected_at desc
 limit $rows
