@@ -1,8 +1,8 @@
 """Bronze: every Kafka record once and without a hole, and every fact of the truth in some record, as it was.
 
-Leaves for the layers below: `items_trades`, `items_quotes`, `items_asset_prices` and `items_refused` (what the bytes
-say), `messages_<table>` (every record), `holes_<table>` (offsets that are missing) and `blamed_trades` and
-`blamed_asset_prices` (keys that are wrong here already, so that one fault is named once).
+Leaves for the layers below: `items_trades`, `items_quotes`, `items_asset_prices`, `items_candles` and `items_refused`
+(what the bytes say), `messages_<table>` (every record), `holes_<table>` (offsets that are missing) and `blamed_trades`
+and `blamed_asset_prices` (keys that are wrong here already, so that one fault is named once).
 """
 
 # ruff: noqa: S608 - every name that is put into a statement is the judge's own
@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from marketflow.contracts.products import PRODUCTS
-from marketflow.contracts.topics import PRICES, TICKER, TRADES, Topic
+from marketflow.contracts.topics import CANDLES, PRICES, TICKER, TRADES, Topic
 from marketflow.verify import wire
 from marketflow.verify.case import Case
 from marketflow.verify.compare import Subject, compare
@@ -24,7 +24,7 @@ from marketflow.verify.report import EXAMPLES, Comparison
 from marketflow.verify.sources import PartitionOffsets, kafka_offsets, statement, truth_lines
 from marketflow.verify.wire_items import Message
 
-KIND_OF = {TRADES.name: "trades", TICKER.name: "quotes", PRICES.name: "asset_prices"}
+KIND_OF = {TRADES.name: "trades", TICKER.name: "quotes", PRICES.name: "asset_prices", CANDLES.name: "candles"}
 TRANSPORT_US = int(TRANSPORT.total_seconds() * 1_000_000)
 QUIET_START_US = 60_000_000
 BATCH = 10_000
@@ -37,6 +37,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("venue", "product_id", "taker_side", "side_raw"), pa.string()),
         **dict.fromkeys(("trade_id", "event_ts", "sequence"), pa.int64()),
         **dict.fromkeys(("price", "size"), MONEY),
+        "float_born": pa.bool_(),
     },
     "quotes": {
         **dict.fromkeys(("venue", "product_id"), pa.string()),
@@ -50,6 +51,11 @@ COLUMNS: dict[str, dict[str, Any]] = {
         "market_cap_rank": pa.int32(),
         **dict.fromkeys(("price", "market_cap", "fully_diluted_valuation", "volume_24h", "high_24h"), MONEY),
         **dict.fromkeys(("low_24h", "change_24h_pct", "circulating_supply", "total_supply", "max_supply"), MONEY),
+    },
+    "candles": {
+        **dict.fromkeys(("venue", "product_id", "interval"), pa.string()),
+        **dict.fromkeys(("open_ts", "trade_count"), pa.int64()),
+        **dict.fromkeys(("open", "high", "low", "close", "volume", "notional"), MONEY),
     },
     "refused": {"kind": pa.string(), "why": pa.string()},
 }
@@ -69,17 +75,18 @@ def schema(kind: str) -> pa.Schema:
 
 
 def check(case: Case) -> None:
-    """Read the three topics' bronze tables, check their offsets, and hold their items against the truth."""
+    """Read the four topics' bronze tables, check their offsets, and hold their items against the truth."""
     for kind in COLUMNS:
         case.space.run(f"drop table if exists items_{kind}")
         case.space.connection.register("empty", schema(kind).empty_table())
         case.space.table(f"items_{kind}", "select * from empty")
         case.space.connection.unregister("empty")
-    for topic in (TRADES, TICKER, PRICES):
+    for topic in (TRADES, TICKER, PRICES, CANDLES):
         _load(case, topic)
         if "bronze" in case.layers:
             _offsets(case, topic)
         _read(case, topic)
+    _refuse_ids_that_went_back(case)
     for kind, key in KEYS.items():
         case.space.table(f"blamed_{kind}", f"select {key} from items_{kind} limit 0")
     if "bronze" in case.layers:
@@ -95,7 +102,10 @@ def _load(case: Case, topic: Topic) -> None:
         f"""
         select topic, "partition" as part, "offset" as position, venue, channel, epoch_us(received_at) as received_at,
           origin, http_status, product_id, vs_currency, poll_id, epoch_us(poll_started_at) as poll_started_at, oversize,
-          epoch_us(ingested_at) as ingested_at, value, row_number() over (partition by topic, part, position) as copy
+          epoch_us(ingested_at) as ingested_at, value,
+          headers ->> '$.least_trade_id' as least_trade_id,
+          coalesce("interval", headers ->> '$.interval') as "interval",
+          row_number() over (partition by topic, part, position) as copy
         from {case.tables[f"bronze.{topic.bronze}"].scan()} where {case.since("ingested_at")}
         """,
     )
@@ -148,7 +158,9 @@ def _offsets(case: Case, topic: Topic) -> None:
         if behind > 0 and (high is not None or case.since_us is None):
             case.report.notes.append(f"{table} partition {part} is {behind} records behind Kafka's end (informational)")
     if not any(offsets.end for offsets in kafka.values()):
-        reason = f"topic {full_name} is empty" if case.at_rest else None
+        # nobody has to ask for candles
+        is_fine = case.at_rest or topic is CANDLES
+        reason = f"topic {full_name} is empty" if is_fine else None
         case.nothing_compared("bronze", table, KIND_OF[topic.name], reason=reason)
     else:
         case.nothing_compared(
@@ -179,7 +191,9 @@ def _read(case: Case, topic: Topic) -> None:
     own = {"trades": "trade", "quotes": "quote"}.get(kind)
     if own is not None:
         columns = ", ".join(
-            f"wire.{name}" for name in COLUMNS[kind] if name not in ("venue", "last_price", "last_trade_id")
+            f"wire.{name}"
+            for name in COLUMNS[kind]
+            if name not in ("venue", "last_price", "last_trade_id", "float_born")
         )
         aliases = ", wire.price as last_price, wire.trade_id as last_trade_id" if kind == "quotes" else ""
         space.run(
@@ -189,7 +203,8 @@ def _read(case: Case, topic: Topic) -> None:
         )
     result = space.run(
         "select raw.topic, raw.part, raw.position, raw.ingested_at, raw.origin, value, venue, channel, "
-        "raw.received_at, http_status, raw.product_id, vs_currency, poll_id, poll_started_at, oversize "
+        "raw.received_at, http_status, raw.product_id, vs_currency, poll_id, poll_started_at, oversize, "
+        'raw."interval" '
         "from raw join wire on raw.part = wire.part and raw.position = wire.position "
         f"where kind not in ('nothing', '{own}')"
     )
@@ -217,6 +232,25 @@ def _items_of(row: tuple[Any, ...], kind: str, products: frozenset[str]) -> list
     return found
 
 
+def _refuse_ids_that_went_back(case: Case) -> None:
+    """A feed says with its message below which id no trade of a product can be true: those belong into quarantine."""
+    case.space.table(
+        "went_back",
+        "select item.* from items_trades as item join messages_trades_raw as message using (topic, part, position) "
+        "where split_part(message.least_trade_id, '|', 1) = item.product_id "
+        "and item.trade_id < try_cast(split_part(message.least_trade_id, '|', 2) as bigint)",
+    )
+    case.space.run(
+        "insert into items_refused by name select part, position, item_index, topic, received_at, ingested_at, origin, "
+        "'trades' as kind, 'its id went back' as why from went_back"
+    )
+    case.space.run(
+        "delete from items_trades as item using went_back where item.topic = went_back.topic "
+        "and item.part = went_back.part and item.position = went_back.position "
+        "and item.item_index = went_back.item_index"
+    )
+
+
 def _truth(case: Case, name: str) -> Path | None:
     """The truth's file, or None, said aloud, where this dataset has none."""
     path = case.truth_folder / f"{name}.ndjson" if case.truth_folder else None
@@ -236,20 +270,26 @@ def _trades_against_truth(case: Case) -> None:
     space, path = case.space, _truth(case, "trades")
     if path is None:
         return
+    end = case.cut_us - TRANSPORT_US if case.cut_us is not None else None
+    _heard(case, end)
     space.connection.register("lines", truth_lines(path, TRUTH_TRADES))
     space.table(
         "truth_trades",
         "select venue, product_id, trade_id, price::decimal(38,18) as price, size::decimal(38,18) as size, "
         "taker_side, event_us as event_ts, sequence, market_us from lines",
     )
+    # one book, two doors: the trades of Coinbase Exchange are those of Advanced Trade, by the same ids
+    if space.rows(
+        "select 1 from heard where venue = 'coinbase_advanced' "
+        "union all select 1 from items_trades where venue = 'coinbase_advanced' limit 1"
+    ):
+        space.run(
+            "insert into truth_trades by name select * replace ('coinbase_advanced' as venue, null as sequence) "
+            "from truth_trades where venue = 'coinbase_exchange'"
+        )
     space.connection.unregister("lines")
-    end = case.cut_us - TRANSPORT_US if case.cut_us is not None else None
-    stop = case.stopped("trades")
-    if stop is not None:
-        end = min(stop - TRANSPORT_US, end) if end is not None else stop - TRANSPORT_US
-        case.report.notes.append("trades made since producer-coinbase was stopped by hand are not asked for")
     _collected(case)
-    space.table("truth_scope", statement("truth_scope"), _scope(case, end))
+    space.table("truth_scope", statement("truth_scope"), _scope(case))
     space.table(
         "known_gaps_trades",
         "select venue, product_id, trade_id from truth_scope where asked and known_gap and not received",
@@ -284,18 +324,38 @@ def _trades_against_truth(case: Case) -> None:
 
 
 def _collected(case: Case) -> None:
-    """`collected`: the first id the platform ever had of each product; older trades were made before it listened."""
-    ids = "select venue, product_id, trade_id from items_trades"
+    """`collected`: the first id the platform ever heard of each product; older trades were made before it listened.
+
+    What was asked for afterwards, of days before, does not make it have listened then.
+    """
+    ids = "select venue, product_id, trade_id, origin from items_trades"
     if case.since_us is not None:
-        ids += f" union all select venue, product_id, trade_id from {case.tables['silver.trades'].scan()}"
-    case.space.table("collected", f"select venue, product_id, min(trade_id) as first_id from ({ids}) group by all")
+        ids += f" union all select venue, product_id, trade_id, origin from {case.tables['silver.trades'].scan()}"
+    case.space.table(
+        "collected",
+        f"select venue, product_id, min(trade_id) as first_id from ({ids}) where origin <> 'backfill' group by all",
+    )
 
 
-def _scope(case: Case, end: int | None) -> dict[str, Any]:
+def _heard(case: Case, end: int | None) -> None:
+    """`heard`: whose trades are asked for, and up to which of the market's times."""
+    rows = []
+    for venue, product_id, stop in case.heard:
+        ends = [one for one in (end, None if stop is None else stop - TRANSPORT_US) if one is not None]
+        rows.append({"venue": venue, "product_id": product_id, "end_us": min(ends, default=2**62)})
+        if stop is not None:
+            note = f"trades made since the feed of {venue} was stopped by hand are not asked for"
+            if note not in case.report.notes:
+                case.report.notes.append(note)
+    columns = pa.schema([("venue", pa.string()), ("product_id", pa.string()), ("end_us", pa.int64())])
+    case.space.connection.register("lines", pa.Table.from_pylist(rows, schema=columns))
+    case.space.table("heard", "select * from lines")
+    case.space.connection.unregister("lines")
+
+
+def _scope(case: Case) -> dict[str, Any]:
     return {
-        "products": list(case.products),
         "start": case.since_us or 0,
-        "end": end if end is not None else 2**62,
         "cut": case.cut_us if case.cut_us is not None else 2**62,
         "quiet": QUIET_START_US,
     }
@@ -310,7 +370,7 @@ def _prices_against_truth(case: Case) -> None:
     space.table(
         "truth_prices",
         "select source, asset_id, vs_currency, last_updated_us as last_updated, price::decimal(38,18) as price, "
-        "market_cap::decimal(38,18) as market_cap from lines",
+        "nullif(market_cap, '')::decimal(38,18) as market_cap from lines",
     )
     space.connection.unregister("lines")
     subject = Subject(

@@ -8,19 +8,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from marketflow.contracts.topics import PRICES, TICKER, TRADES
+from marketflow.contracts.topics import CANDLES, PRICES, TICKER, TRADES
 from marketflow.errors import ConfigurationError
 from marketflow.settings import Settings
 from marketflow.verify import bronze, cut, gold, ledger, live, postgres, silver
-from marketflow.verify.case import LAYERS, SERVICE_OF, Case
+from marketflow.verify.case import LAYERS, Case
 from marketflow.verify.report import Report
 from marketflow.verify.sources import LakeTable, Warehouse, Workspace, pin, warehouse, workspace
 
 # from the last layer to the first: what is pinned later can only hold more, so nothing downstream looks invented
 _PINNED = (
     *(("gold", name) for name in ("bars", "price_metrics", "top_movers")),
-    *(("silver", name) for name in ("trades", "quotes", "asset_prices", "rejected")),
-    *(("bronze", topic.bronze) for topic in (TRADES, TICKER, PRICES)),
+    *(("silver", name) for name in ("trades", "quotes", "asset_prices", "candles", "rejected")),
+    *(("bronze", topic.bronze) for topic in (TRADES, TICKER, PRICES, CANDLES)),
 )
 _BEFORE = {"silver": ("bronze",), "gold": (), "postgres": (), "live": ("bronze", "silver")}
 
@@ -83,12 +83,9 @@ def _case(
             "select service, set_at from ops.service_desired where desired = 'stopped'"
         )
     }
-    taken = None if at_rest else cut.take(report, _running(marks, stopped), now=datetime.now(UTC))
-    if at_rest:
-        report.complete_through = dict(marks)
     if truth_folder is None and settings.dataset == "sim":
         truth_folder = settings.home / "truth"
-    return Case(
+    case = Case(
         settings=settings,
         space=space,
         warehouse=database,
@@ -97,26 +94,34 @@ def _case(
         layers=layers,
         tables=tables,
         truth_folder=truth_folder,
-        cut_us=cut.microseconds(taken) if taken else None,
+        cut_us=None,
         since_us=None,
         stopped_us=stopped,
         products=_products(settings, space, tables),
     )
+    if at_rest:
+        report.complete_through = dict(marks)
+        return case
+    taken = cut.take(report, _running(case, marks), now=datetime.now(UTC))
+    case.cut_us = cut.microseconds(taken) if taken else None
+    return case
 
 
 def _marked(layers: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{layer}.{name}" for layer, name in reversed(_PINNED) if layer in layers and name != "rejected")
 
 
-def _running(marks: dict[str, datetime | None], stopped: dict[str, int]) -> dict[str, datetime | None]:
-    """All marks, but those that a source stopped by hand has never let come to be."""
-    kinds = {f"silver.{kind}": service for kind, service in SERVICE_OF.items()}
-    fed = {
-        f"bronze.{topic.bronze}": kinds[f"silver.{bronze.KIND_OF[topic.name]}"] for topic in (TRADES, TICKER, PRICES)
-    }
-    fed |= kinds | {name: kinds[f"silver.{kind}"] for name, kind in gold.SILVER_OF.items()}
+def _running(case: Case, marks: dict[str, datetime | None]) -> dict[str, datetime | None]:
+    """All marks, but those that stopped sources, or candles that nobody asked for, have never let come to be."""
+    unasked = {name for name in (f"bronze.{CANDLES.bronze}", "silver.candles") if not case.tables[name].snapshots}
+    fed = {f"bronze.{topic.bronze}": bronze.KIND_OF[topic.name] for topic in (TRADES, TICKER, PRICES, CANDLES)}
+    fed |= {f"silver.{kind}": kind for kind in fed.values()} | dict(gold.SILVER_OF)
     fed |= {f"postgres {name}": fed[name] for name in gold.SUBJECTS}
-    return {name: mark for name, mark in marks.items() if mark is not None or fed[name] not in stopped}
+    return {
+        name: mark
+        for name, mark in marks.items()
+        if mark is not None or not (name in unasked or case.stopped(fed[name]) is not None)
+    }
 
 
 def _products(settings: Settings, space: Workspace, tables: dict[str, LakeTable]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The gap ledger against silver: an open hole is missing, a healed one is there. Both are facts that can be wrong."""
+"""The gap ledger against silver: a hole open or given up is missing, a healed one is there. Each may be untrue."""
 
 # ruff: noqa: S608 - every name that is put into a statement is the judge's own
 from __future__ import annotations
@@ -36,11 +36,11 @@ def check(case: Case) -> None:
             where trade.venue = gap.venue and trade.product_id = gap.product_id
               and trade.trade_id between gap.first_missing_id and gap.last_missing_id) as there
           from trade_gap as gap where {since})
-        select product_id, case when status = 'open' then 'stale hole' else 'false heal' end as kind,
+        select product_id, case when status = 'healed' then 'false heal' else 'stale hole' end as kind,
           venue || ' ' || product_id || ' ' || first_missing_id || ' to ' || last_missing_id || ': marked ' || status
             || ', ' || there || ' of ' || width || ' ids are in silver' as example
         from counted
-        where (status = 'open' and there = width) or (status = 'healed' and {cut} and there < width)
+        where (status in ('open', 'unrecoverable') and there = width) or (status = 'healed' and {cut} and there < width)
         order by all
         """
     )

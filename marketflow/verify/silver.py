@@ -1,7 +1,7 @@
 """Silver: every fact that bronze holds up to the watermark is a row, once, with the values of its first message.
 
 Leaves for the layers below `blamed_asset_prices` (keys that are wrong here or in bronze) and the loaded tables
-`silver_trades`, `silver_quotes` and `silver_asset_prices`.
+`silver_trades`, `silver_quotes`, `silver_asset_prices` and `silver_candles`.
 """
 
 # ruff: noqa: S608 - every name that is put into a statement is the judge's own
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from marketflow.contracts.topics import PRICES, TICKER, TRADES, Topic
+from marketflow.contracts.topics import CANDLES, PRICES, TICKER, TRADES, Topic
 from marketflow.verify.case import Case
 from marketflow.verify.compare import Subject, compare
 from marketflow.verify.report import Comparison
@@ -44,12 +44,16 @@ _PRICE = (
     *("symbol", "name", "price", "market_cap", "market_cap_rank", "fully_diluted_valuation", "volume_24h"),
     *("high_24h", "low_24h", "change_24h_pct", "circulating_supply", "total_supply", "max_supply"),
 )
+_CANDLE = ("open", "high", "low", "close", "volume")
 SOURCES = (
     Source(
         "trades",
         TRADES,
         ("venue", "product_id", "trade_id"),
-        ("price", "size", "notional", "taker_side", "side_raw", "event_ts", "received_at", "sequence", "origin"),
+        (
+            *("price", "size", "notional", "taker_side", "side_raw", "event_ts", "received_at", "sequence", "origin"),
+            "float_born",
+        ),
         ("price", "size", "taker_side", "event_ts // 1000"),
         ("event_ts", "received_at"),
         "product_id",
@@ -74,7 +78,18 @@ SOURCES = (
         "source || ' ' || vs_currency",
         received="polled_at",
     ),
+    Source(
+        "candles",
+        CANDLES,
+        ("venue", "product_id", "interval", "open_ts"),
+        (*_CANDLE, "notional", "trade_count", "received_at", "origin"),
+        _CANDLE,
+        ("open_ts", "received_at"),
+        "product_id",
+    ),
 )
+# kinds that the truth tells of, so that bronze may be to blame for one of their keys
+_TOLD = ("trades", "asset_prices")
 
 
 def check(case: Case) -> None:
@@ -115,6 +130,7 @@ def _items(source: Source) -> str:
         "trades": ", exact_times(price, size) as notional",
         "quotes": ", case when sequence is null then event_ts end as moment",
         "asset_prices": ", received_at as polled_at",
+        "candles": "",
     }[source.kind]
     return f"(select *{extra} from items_{source.kind})"
 
@@ -169,7 +185,7 @@ def _compare(case: Case, source: Source) -> None:
     )
     key = ", ".join(source.key)
     matches = " and ".join(f"b.{name} is not distinct from x.{name}" for name in source.key)
-    blamed = f"blamed_{kind}" if kind != "quotes" else None
+    blamed = f"blamed_{kind}" if kind in _TOLD else None
     skip = f"where not exists (from {blamed} as b where {matches})" if blamed else ""
     if case.since_us is not None:
         older = f"(select {key} from silver_{kind} where not in_scope)"
@@ -190,7 +206,8 @@ def _compare(case: Case, source: Source) -> None:
     if blamed:
         space.run(f"insert into {blamed} select {key} from {faults}")
     reason = None
-    if not space.rows(f"select 1 from items_{kind} limit 1") and (case.at_rest or case.since_us is not None):
+    may_be_empty = case.at_rest or case.since_us is not None or kind == "candles"
+    if may_be_empty and not space.rows(f"select 1 from items_{kind} limit 1"):
         reason = "bronze holds no such item in scope"
     case.nothing_compared("silver", table.name, kind, reason=reason)
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from marketflow.verify import wire_aggregators, wire_binance, wire_coinbase
+from marketflow.verify import wire_aggregators, wire_binance, wire_ccxt, wire_coinbase
 from marketflow.verify.wire_items import Item, Message, refused
 from marketflow.verify.wire_values import Written
 
@@ -23,6 +23,7 @@ _READERS: dict[str, Reader] = {
     "coincap": wire_aggregators.read_coincap,
     "coingecko": wire_aggregators.read_coingecko,
     "cryptocompare": wire_aggregators.read_cryptocompare,
+    # venue new: reader
 }
 
 
@@ -32,7 +33,8 @@ def read(message: Message, products: frozenset[str]) -> list[Item]:
         return []
     if message.oversize:
         return [refused(-1, "oversize")]
-    reader = _READERS.get(message.venue or "")
+    venue = message.venue or ""
+    reader = wire_ccxt.read if venue.startswith("ccxt_") else _READERS.get(venue)
     if reader is None:
         return [refused(-1, f"venue {message.venue}")]
     if message.received_at is None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
+from marketflow.contracts.stable_coins import NEAR_A_DOLLAR, PEGGED_TO_USD, SAME_WORD
+from marketflow.verify import wire_candles
 from marketflow.verify.wire_items import Item, Message, items, lacks_poll, refused
 from marketflow.verify.wire_values import (
     INT32,
     Body,
     NoRow,
+    Written,
     figure,
     integer,
     list_of,
@@ -48,13 +52,31 @@ _CRYPTOCOMPARE = {
 }
 
 
+def in_dollars(message: Message, found: list[Item]) -> list[Item]:
+    """The items; every one refused where the page's dollar coins deny that its dollars are dollars.
+
+    They deny it where each lies more than 3 % off and any two of them lie within 0.5 % of each other.
+    """
+    pegged = PEGGED_TO_USD[str(message.venue)]
+    worth = [
+        one.fields["price"]
+        for one in found
+        if one.kind != "refused" and one.fields["vs_currency"] == "usd" and one.fields["asset_id"] in pegged
+    ]
+    off = [price for price in worth if price < 1 - NEAR_A_DOLLAR or price > 1 + NEAR_A_DOLLAR]
+    agreed = any(max(pair) - min(pair) <= min(pair) * SAME_WORD for pair in combinations(off, 2))
+    if len(off) < len(worth) or not agreed:
+        return found
+    return [one if one.kind == "refused" else refused(one.index, "another currency's page") for one in found]
+
+
 def read_coingecko(message: Message, body: Any, products: frozenset[str]) -> list[Item]:
     """A page of /coins/markets."""
     if not message.vs_currency or lacks_poll(message):
         return [refused(-1, "headers of the poll are missing")]
     if not isinstance(body, list):
         return [refused(-1, "not an array")]
-    return items("asset_prices", body, lambda one: _coingecko(object_of(one), message))
+    return in_dollars(message, items("asset_prices", body, lambda one: _coingecko(object_of(one), message)))
 
 
 def _coingecko(body: Body, message: Message) -> dict[str, Any]:
@@ -86,7 +108,7 @@ def read_coincap(message: Message, body: Any, products: frozenset[str]) -> list[
         return [refused(-1, str(error))]
     if elements and lacks_poll(message):
         return [refused(-1, "headers of the poll are missing")]
-    return items("asset_prices", elements, lambda one: _coincap(object_of(one), at, message))
+    return in_dollars(message, items("asset_prices", elements, lambda one: _coincap(object_of(one), at, message)))
 
 
 def _coincap(body: Body, at: int, message: Message) -> dict[str, Any]:
@@ -110,18 +132,22 @@ def _coincap(body: Body, at: int, message: Message) -> dict[str, Any]:
 
 
 def read_cryptocompare(message: Message, body: Any, products: frozenset[str]) -> list[Item]:
-    """A pricemultifull; an error has status 200 and no RAW."""
+    """A pricemultifull or a histominute; an error has status 200 and neither."""
     if not isinstance(body, dict):
         return [refused(-1, "not an object")]
     if body.get("RAW") is None:
-        return [] if body.get("Response") is not None else [refused(-1, "no RAW")]
+        if body.get("Response") is None:
+            return [refused(-1, "no RAW")]
+        if isinstance(body["Response"], Written) or not isinstance(body["Response"], str):
+            return [refused(-1, "Response is no text")]
+        return [] if body["Response"] == "Error" else wire_candles.read_history(message, body, products)
     raw = body["RAW"]
     if not isinstance(raw, dict):
         return [refused(-1, "RAW is no object")]
     elements = [one for quotes in raw.values() for one in (quotes.values() if isinstance(quotes, dict) else [quotes])]
     if elements and lacks_poll(message):
         return [refused(-1, "headers of the poll are missing")]
-    return items("asset_prices", elements, lambda one: _cryptocompare(object_of(one), message))
+    return in_dollars(message, items("asset_prices", elements, lambda one: _cryptocompare(object_of(one), message)))
 
 
 def _cryptocompare(body: Body, message: Message) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""The judge's reading of Binance: streams, old trades and 24 hour figures."""
+"""The judge's reading of Binance: streams, old trades, 24 hour figures and klines."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from marketflow.verify import wire_candles
 from marketflow.verify.wire_items import Item, Message, item, items, lacks_poll, refused
 from marketflow.verify.wire_values import (
     INT64,
@@ -30,6 +31,8 @@ def read(message: Message, body: Any, products: frozenset[str]) -> list[Item]:
         return _page(message, body, products)
     if message.channel == "ticker_24hr":
         return _prices(message, body, products)
+    if message.channel == "klines":
+        return wire_candles.read_klines(message, body, products)
     if not isinstance(body, dict):
         return [refused(-1, "not an object")]
     if body.get("stream") is not None and body.get("data") is not None:

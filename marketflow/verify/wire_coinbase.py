@@ -1,9 +1,10 @@
-"""The judge's reading of Coinbase: the Exchange feed and its REST trades, and Advanced Trade."""
+"""The judge's reading of Coinbase: the Exchange feed, its REST trades and candles, and Advanced Trade."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from marketflow.verify import wire_candles
 from marketflow.verify.wire_items import Item, Message, item, items, refused
 from marketflow.verify.wire_values import (
     INT64,
@@ -26,7 +27,9 @@ _TAKER = {"buy": "sell", "sell": "buy"}
 
 
 def read_exchange(message: Message, body: Any, products: frozenset[str]) -> list[Item]:
-    """A feed message, or a page of trades."""
+    """A feed message, or a page of trades or candles."""
+    if message.channel == "candles":
+        return wire_candles.read_exchange(message, body, products)
     if message.channel == "trades":
         return _page(message, body, products)
     if not isinstance(body, dict) or not isinstance(body.get("type"), str) or isinstance(body["type"], Written):
@@ -96,9 +99,11 @@ def _product(body: Body, products: frozenset[str]) -> str:
 
 
 def read_advanced(message: Message, body: Any, products: frozenset[str]) -> list[Item]:
-    """An envelope of events, a page of trades, or a ticker that was recorded without its envelope."""
+    """An envelope of events, a page of trades or candles, or a ticker that was recorded without its envelope."""
     if not isinstance(body, dict):
         return [refused(-1, "not an object")]
+    if message.channel == "candles" and body.get("candles") is not None:
+        return wire_candles.read_advanced(message, body, products)
     try:
         if message.channel == "trades":
             return items("trades", list_of(body, "trades"), lambda one: _advanced_trade(one, message, products))

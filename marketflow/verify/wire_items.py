@@ -23,11 +23,12 @@ class Message:
     poll_id: str | None
     poll_started_at: int | None
     oversize: bool | None
+    interval: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What one item of a message must become: a row of `kind` (trades, quotes, asset_prices), or a refusal."""
+    """What one item of a message must become: a row of `kind` (trades, quotes, asset_prices, candles), or a refusal."""
 
     index: int
     kind: str

@@ -11,7 +11,7 @@ with texts as (
                 venue = 'coinbase_exchange'
                 and coalesce(http_status, 200) = 200
                 and not coalesce(oversize, false)
-                and channel is distinct from 'trades'
+                and coalesce(channel, '') not in ('trades', 'candles')
                 and received_at is not null
                 then try(decode("value"))
         end as message

@@ -9,7 +9,7 @@ with told as (
         item.last_updated,
         item.price,
         item.market_cap,
-        coalesce(item.price = truth.price and item.market_cap = truth.market_cap, false) as agrees
+        coalesce(item.price = truth.price and item.market_cap is not distinct from truth.market_cap, false) as agrees
     from items_asset_prices as item
     left join truth_prices as truth using (source, asset_id, vs_currency, last_updated)
 )
