@@ -6,13 +6,14 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from marketflow import __version__, settings
+from marketflow import __version__, cli_venue, settings
 from marketflow.errors import ConfigurationError, MarketflowError
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 quarantine_app = typer.Typer(help="Rejected items: what was refused, why, and its bytes.", no_args_is_help=True)
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(cli_venue.app, name="venue")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
 
@@ -145,6 +147,70 @@ def gaps(
 
 
 @app.command()
+def heal(
+    venue: Annotated[str | None, typer.Option(help="Only this venue, e.g. coinbase_exchange.")] = None,
+    product: Annotated[str | None, typer.Option(help="Only this product.")] = None,
+    first: Annotated[
+        int | None, typer.Option(min=0, help="With --last: these trade ids, whoever works on them.")
+    ] = None,
+    last: Annotated[int | None, typer.Option(min=0, help="With --first.")] = None,
+    redo: Annotated[bool, typer.Option("--redo-unrecoverable", help="Try again what was given up.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")] = False,
+) -> None:
+    """Find missing trades in silver and fill them from the venues' history. Exit status 1 when some are still missing.
+
+    Producers heal by themselves what they see; Dag heal_gaps does this every ten minutes.
+    """
+    from marketflow.stack import heal as stack_heal
+
+    wish = stack_heal.Wish(venue, product, first, last, redo)
+    report = stack_heal.heal_holes(settings.load(), wish, dry_run=dry_run, say=typer.echo)
+    typer.echo(str(report))
+    raise typer.Exit(0 if report.healthy else 1)
+
+
+@app.command()
+def backfill(
+    venue: Annotated[
+        str | None, typer.Option(help="coinbase_exchange, binance, coinbase_advanced; for candles cryptocompare, too.")
+    ] = None,
+    product: Annotated[str | None, typer.Option(help="A product of that venue, such as BTC-USD or BTC-USDT.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Start, inclusive: 2026-11-20T05:00Z, or 2026-11-20. UTC where no zone is said.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(help="End, exclusive; not in the future.")] = None,
+    candles: Annotated[
+        str | None, typer.Option(help="Candles of 1m, 5m, 15m, 1h, 6h or 1d as the venue reports them, not trades.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Start over what is done or half done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many calls it would be, write nothing.")] = False,
+    show_list: Annotated[bool, typer.Option("--list", help="Show what was asked for and how far it is.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring a venue's trades or candles of an interval, through Kafka and every layer like anything else.
+
+    Trades:   marketflow backfill --venue binance --product BTC-USDT --start 2026-11-20T05:00Z --end 2026-11-20T06:00Z
+
+    Candles:  the same with --candles 1m
+
+    It may be stopped or killed at any moment: the same command goes on where it was. What is there already stays as it
+    is, once. Dag backfill_history does the same. Exit status: 0 done, 1 failed and may be gone on with, 2 a wrong
+    argument, 75 another process is at that interval.
+    """
+    from marketflow.stack import backfill as stack_backfill
+
+    configuration = settings.load()
+    if show_list:
+        rows = stack_backfill.listed(configuration)
+        _emit(rows, as_json, lambda: typer.echo(stack_backfill.render(rows)))
+        return
+    given = stack_backfill.Given(venue, product, start, end, candles)
+    with redirect_stdout(sys.stderr):  # what the client logs; stdout is the report's alone
+        report = stack_backfill.run(configuration, given, again=again, dry_run=dry_run, say=_say_on_stderr)
+    _emit(report.as_dict(), as_json, lambda: typer.echo(str(report)))
+
+
+@app.command()
 def movers(
     watch: Annotated[
         bool, typer.Option("--watch", help="Follow: print again with every new snapshot; with --json a line each.")
@@ -252,6 +318,7 @@ def replay(
     channel: Annotated[str | None, typer.Option(help="Where the file does not say: matches, ticker, markets.")] = None,
     product: Annotated[str | None, typer.Option(help="Canonical product where the file does not say.")] = None,
     vs_currency: Annotated[str | None, typer.Option(help="Quote currency of aggregator pages.")] = None,
+    interval: Annotated[str | None, typer.Option(help="Length of candles where the file does not say: 1m, 5m.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Empty the replay dataset first.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -259,6 +326,7 @@ def replay(
     from marketflow.stack import replay as stack_replay
 
     options = {"venue": venue, "channel": channel, "product": product, "vs_currency": vs_currency}
+    options["interval"] = interval
     found = stack_replay.run(settings.load(dataset="replay"), files, fresh=fresh, say=_say_on_stderr, **options)
     _emit(found.as_dict(), as_json, lambda: typer.echo(stack_replay.render(found)))
     raise typer.Exit(0 if found.balanced else 1)

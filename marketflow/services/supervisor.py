@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
+from marketflow.contracts.sources import BY_SERVICE
 from marketflow.errors import SetupError
 from marketflow.services import processes, supervisor_files
 from marketflow.services.backend import ServiceError, ServiceState, ServiceStatus, StackDownError, UnknownServiceError
@@ -31,8 +32,7 @@ FIRST_TO_STOP = (
     "airflow-api-server",
     # the simulated exchange before its listeners, so that nothing is traded that nobody hears
     "simulator",
-    "producer-coinbase",
-    "producer-coingecko",
+    *BY_SERVICE,
 )
 LAST_TO_STOP = ("market-stream", "s3", "kafka", "postgres")
 DAEMON_TIMEOUT_S = 30.0

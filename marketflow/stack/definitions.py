@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from marketflow.contracts.sources import Source
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.services.definitions import ServiceDefinition
 from marketflow.services.environment import embedded_environment, machine_environment, pinned, program, python
@@ -11,7 +12,7 @@ from marketflow.stack import airflow, kafka, postgres, s3
 # Settings that change what a service does: it is started again when one of these changes, and only then.
 COMMON_SETTINGS = ("kafka_port", "kafka_bootstrap_servers", "postgres_port", "postgres_host")
 SIMULATOR_SETTINGS = ("products", "vs_currencies", "coingecko_assets", "simulator_ws_port", "simulator_rest_port")
-FEED_SETTINGS = (
+PRODUCER_SETTINGS = (
     *COMMON_SETTINGS,
     "feed_queue_messages",
     "feed_silence_s",
@@ -19,23 +20,6 @@ FEED_SETTINGS = (
     "kafka_retention_hours",
     "simulator_ws_port",
     "simulator_rest_port",
-)
-COINBASE_SETTINGS = (
-    *FEED_SETTINGS,
-    "products",
-    "coinbase_ws_url",
-    "coinbase_rest_url",
-    "producer_coinbase_metrics_port",
-)
-COINGECKO_SETTINGS = (
-    *FEED_SETTINGS,
-    "vs_currencies",
-    "coingecko_assets",
-    "coingecko_poll_interval_s",
-    "coingecko_plan",
-    "coingecko_api_key",
-    "coingecko_rest_url",
-    "producer_coingecko_metrics_port",
 )
 STREAM_SETTINGS = (
     *COMMON_SETTINGS,
@@ -108,6 +92,8 @@ def _infrastructure(settings: Settings) -> tuple[ServiceDefinition, ...]:
 
 
 def _simulator(settings: Settings) -> tuple[ServiceDefinition, ...]:
+    feeds = [source for source in settings.active_sources if source.is_feed]
+    heard = [product for product in settings.products if any(product in settings.products_of(feed) for feed in feeds)]
     return (
         ServiceDefinition(
             name="simulator",
@@ -116,7 +102,8 @@ def _simulator(settings: Settings) -> tuple[ServiceDefinition, ...]:
                 **_service_environment(settings),
                 **pinned(settings, SIMULATOR_SETTINGS),
                 # it opens once our own feed listens, so that a stop and a start of the stack leave no hole
-                "MARKETFLOW_SIMULATOR_WAIT_FOR_LISTENER_S": "60",
+                "MARKETFLOW_SIMULATOR_WAIT_FOR_LISTENER_S": "60" if heard else "0",
+                "MARKETFLOW_SIMULATOR_WAIT_FOR_PRODUCTS": ",".join(heard),
             },
             group="feed",
             priority=20,
@@ -125,24 +112,31 @@ def _simulator(settings: Settings) -> tuple[ServiceDefinition, ...]:
 
 
 def _producers(settings: Settings) -> tuple[ServiceDefinition, ...]:
-    simulated = settings.dataset == "sim"
-    sources = (
-        ("coinbase", "coinbase_exchange", settings.simulator_ws_port, COINBASE_SETTINGS),
-        ("coingecko", "coingecko", settings.simulator_rest_port, COINGECKO_SETTINGS),
+    return tuple(_producer(settings, source) for source in settings.active_sources)
+
+
+def _producer(settings: Settings, source: Source) -> ServiceDefinition:
+    port = settings.simulator_ws_port if source.is_feed else settings.simulator_rest_port
+    simulator = (f"{settings.host}:{port}",) if settings.dataset == "sim" else ()
+    own = pinned(settings, producer_settings(source))
+    if source.by_product:
+        # its own products alone: another venue's do not make it start again
+        own["MARKETFLOW_PRODUCTS"] = ",".join(settings.products_of(source))
+    return ServiceDefinition(
+        name=source.service,
+        command=(python(), "-m", "marketflow.ingest", source.name),
+        environment={**_service_environment(settings), **own},
+        group="feed",
+        wait_for=(*_kafka(settings), *simulator),
+        # a queue of two minutes of messages is handed to Kafka before leaving
+        stop_wait_s=30,
+        priority=30,
     )
-    return tuple(
-        ServiceDefinition(
-            name=f"producer-{short}",
-            command=(python(), "-m", "marketflow.ingest", venue),
-            environment={**_service_environment(settings), **pinned(settings, names)},
-            group="feed",
-            wait_for=(*_kafka(settings), *((f"{settings.host}:{port}",) if simulated else ())),
-            # a queue of two minutes of messages is handed to Kafka before leaving
-            stop_wait_s=30,
-            priority=30,
-        )
-        for short, venue, port, names in sources
-    )
+
+
+def producer_settings(source: Source) -> tuple[str, ...]:
+    """The settings that a producer is started with, and again when one of them changes."""
+    return (*PRODUCER_SETTINGS, *source.settings, *source.url_settings, source.metrics_port_setting)
 
 
 def _stream(settings: Settings) -> ServiceDefinition:

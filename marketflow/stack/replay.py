@@ -197,7 +197,7 @@ def _silver(settings: Settings) -> list[dict[str, Any]]:
 
 def _unbalanced(silver: list[dict[str, Any]], in_kafka: dict[str, int], settings: Settings) -> list[str]:
     sources = {"silver.trades": "crypto.trades.raw", "silver.quotes": "crypto.ticker.raw"}
-    sources |= {"silver.asset_prices": "crypto.prices.raw"}
+    sources |= {"silver.asset_prices": "crypto.prices.raw", "silver.candles": "crypto.candles.raw"}
     by_table = {row["table_name"]: row for row in silver}
     problems = []
     for table, topic in sources.items():

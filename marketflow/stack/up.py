@@ -15,7 +15,7 @@ from marketflow.services.supervisor import SupervisorBackend
 from marketflow.settings import Settings, load
 from marketflow.simulator import configuration
 from marketflow.stack import airflow, kafka, ports, postgres, s3, secrets
-from marketflow.stack.announce import warm_up
+from marketflow.stack.announce import check_plans, warm_up
 from marketflow.stack.backend import backend
 from marketflow.warehouse import schema
 from marketflow.warehouse.connection import connect
@@ -100,6 +100,7 @@ def run(settings: Settings, say: Say) -> None:
     step = _Steps(say)
     if settings.dataset == "sim":
         configuration.check(settings)
+    check_plans(settings)
     secrets.ensure(settings)  # first of all: the services' environments hold them
     supervisor = backend(settings)
     settings = _prepare(settings, supervisor, step)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from marketflow.errors import ConfigurationError
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.services.definitions import ServiceDefinition, configuration_hash
 from marketflow.services.environment import embedded_environment
@@ -29,7 +30,7 @@ ALWAYS = {
     "airflow-dag-processor",
     "airflow-triggerer",
 }
-PRODUCERS = {"producer-coinbase", "producer-coingecko"}
+PRODUCERS = {"producer-coinbase", "producer-binance", "producer-binance-prices", "producer-coingecko"}
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +52,7 @@ def by_name(home: Path, **overrides: Any) -> dict[str, ServiceDefinition]:
 @pytest.mark.parametrize(
     ("overrides", "names"),
     [
-        ({"dataset": "sim"}, ALWAYS | PRODUCERS | {"simulator"}),
+        ({"dataset": "sim"}, ALWAYS | PRODUCERS | {"producer-coincap", "simulator"}),
         ({"dataset": "live"}, ALWAYS | PRODUCERS),
         ({"dataset": "replay"}, ALWAYS),
         ({"dataset": "live", "deployment": "aws"}, PRODUCERS | {"market-stream"}),
@@ -62,6 +63,47 @@ def test_each_dataset_and_deployment_has_exactly_its_services(
     tmp_path: Path, overrides: dict[str, str], names: set[str]
 ) -> None:
     assert set(by_name(tmp_path, **overrides)) == names
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        ({"products": ("BTC-USD",)}, {"producer-coinbase", "producer-coingecko", "producer-coincap"}),
+        ({"products": ("BTC-USDT",), "dataset": "live"}, PRODUCERS - {"producer-coinbase"}),
+        ({"sources": ("coinbase_advanced", "cryptocompare")}, {"producer-coinbase-advanced", "producer-cryptocompare"}),
+    ],
+    ids=["no-binance-product", "no-coinbase-product", "asked-for"],
+)
+def test_only_sources_that_have_something_to_collect_or_were_asked_for_run(
+    tmp_path: Path, overrides: dict[str, Any], names: set[str]
+) -> None:
+    assert {name for name in by_name(tmp_path, **overrides) if name.startswith("producer-")} == names
+
+
+@pytest.mark.parametrize(
+    ("sources", "waits"),
+    [
+        (None, ("60", "BTC-USD,ETH-USD,BTC-USDT,ETH-USDT")),
+        (("coinbase_exchange", "coingecko"), ("60", "BTC-USD,ETH-USD")),
+        (("binance_prices", "coingecko"), ("0", "")),
+    ],
+    ids=["default", "no-binance", "no-feed"],
+)
+def test_the_exchange_waits_for_the_feeds_that_run_and_for_no_other(
+    tmp_path: Path, sources: tuple[str, ...] | None, waits: tuple[str, str]
+) -> None:
+    environment = by_name(tmp_path, sources=sources)["simulator"].environment
+    names = ("MARKETFLOW_SIMULATOR_WAIT_FOR_LISTENER_S", "MARKETFLOW_SIMULATOR_WAIT_FOR_PRODUCTS")
+    assert tuple(environment[name] for name in names) == waits
+
+
+def test_a_source_that_was_asked_for_and_has_no_product_is_refused_with_what_it_knows() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"source binance trades none of MARKETFLOW_PRODUCTS; it knows .*BTC-USDT"
+    ):
+        load(sources=("binance",), products=("BTC-USD",))
+    with pytest.raises(ConfigurationError, match="MARKETFLOW_SOURCES: unknown source kraken; known: binance, "):
+        load(sources=("kraken",))
 
 
 def test_commands_are_those_of_the_services_own_modules(tmp_path: Path) -> None:
@@ -147,13 +189,17 @@ def test_a_service_reads_back_the_settings_it_was_defined_with(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("changed", "restarted"),
     [
-        ({"products": ("ETH-USD",)}, {"simulator", "producer-coinbase"}),
+        ({"products": ("ETH-USD", "BTC-USDT", "ETH-USDT")}, {"simulator", "producer-coinbase"}),
+        (
+            {"products": ("BTC-USD", "ETH-USD", "BTC-USDT")},
+            {"simulator", "producer-binance", "producer-binance-prices"},
+        ),
         ({"coingecko_poll_interval_s": 60.0}, {"producer-coingecko"}),
         ({"coingecko_api_key": "key"}, {"producer-coingecko"}),
         ({"bronze_trigger_s": 60}, {"market-stream"}),
         ({"publish_days": 7}, set()),
     ],
-    ids=["products", "poll-interval", "api-key", "trigger", "publication"],
+    ids=["coinbase-products", "binance-products", "poll-interval", "api-key", "trigger", "publication"],
 )
 def test_a_changed_setting_changes_the_configuration_of_those_it_concerns_only(
     tmp_path: Path, changed: dict[str, object], restarted: set[str]
