@@ -1,6 +1,7 @@
 """# advance
 
-Turns new bronze messages into typed, deduplicated trades, quotes and prices, and brings gold's open hour up to date.
+Turns new bronze messages into typed, deduplicated trades, quotes, prices and candles, and brings gold's open hour up to
+date.
 
 **Reads** bronze.* · **Writes** silver.*, every touched hour of gold.bars, gold.price_metrics and gold.top_movers, the
 open one too (`is_complete` false) · **Schedule** every 5 minutes

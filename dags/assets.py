@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import Asset
 
-SILVER_TABLES = ("silver.trades", "silver.quotes", "silver.asset_prices")
+SILVER_TABLES = ("silver.trades", "silver.quotes", "silver.asset_prices", "silver.candles")
 GOLD_TABLES = ("gold.price_metrics", "gold.top_movers", "gold.bars")
 
 SILVER = {

@@ -40,7 +40,7 @@ from marketflow_airflow.spark import SparkJobOperator
 def silver():
     fresh = FreshnessSensor(
         task_id="bronze_is_complete",
-        tables=["bronze.trades_raw", "bronze.ticker_raw", "bronze.prices_raw"],
+        tables=["bronze.trades_raw", "bronze.ticker_raw", "bronze.prices_raw", "bronze.candles_raw"],
         timeout=timedelta(hours=2),
     )
     close = SparkJobOperator(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from marketflow.contracts.sources import BY_SERVICE
 from marketflow_airflow.service_round import Condition
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from marketflow.stack.sources import Source
 
 SIMULATOR = "simulator"
-PRODUCERS = ("producer-coinbase", "producer-coingecko")
+PRODUCERS = tuple(BY_SERVICE)
 FEED_SERVICES = (SIMULATOR, *PRODUCERS)
 # A feed sends a heartbeat every second and its own watchdog reconnects after feed_silence_s: by then it has had three.
 _FEED_PATIENCE_S = 60.0
@@ -46,19 +47,23 @@ def line(source: Source, now: datetime) -> str:
     """One line for the log."""
     age = source.age_s(now)
     left = source.quota.left if source.quota else None
+    if BY_SERVICE[source.service].is_feed:
+        own = f"{source.queue_messages} queued, {source.open_gaps} open gaps ({source.missing_trades} trades)"
+    else:
+        own = f"{source.failed_polls} polls without a price"
     return (
-        f"{source.service}: last message {'unknown' if age is None else f'{age:.0f} s ago'}, "
-        f"{source.queue_messages} queued, {source.open_gaps} open gaps ({source.missing_trades} trades)"
+        f"{source.service}: last message {'unknown' if age is None else f'{age:.0f} s ago'}, {own}"
         f"{'' if left is None else f', {left} calls left this month'}"
     )
 
 
 def patience_s(settings: Settings, service: str) -> float:
     """How long a source may say nothing."""
-    if service == "producer-coingecko":
+    source = BY_SERVICE[service]
+    if not source.is_feed:
         from marketflow.ingest.quotas import effective_interval_s
 
-        return 3 * effective_interval_s(settings) + 30
+        return 3 * effective_interval_s(settings, source) + 30
     return max(_FEED_PATIENCE_S, 3 * settings.feed_silence_s)
 
 

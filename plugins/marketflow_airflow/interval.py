@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -57,8 +57,12 @@ def _asked(params: Mapping[str, Any], grain: str) -> datetime | None:
     return floor(at if at.tzinfo else at.replace(tzinfo=UTC), grain)
 
 
-def resolve(context: Mapping[str, Any], grain: str, *, now: datetime | None = None) -> Window:
+def resolve(
+    context: Mapping[str, Any], grain: str, *, now: datetime | None = None, known: Collection[str] = (PARTITION,)
+) -> Window:
     """The window of this run: its partition key, else the asked parameter, else its logical date, else the last one.
+
+    `known` are the keys of the Dag's form.
 
     A key is parsed rather than `partition_date` read, which is None for keys added at run time.
 
@@ -66,7 +70,7 @@ def resolve(context: Mapping[str, Any], grain: str, *, now: datetime | None = No
         AirflowFailException: the run was given a key that the form does not have, or something that is no time; the
             key and the parameter name different windows, or the key is not the start of one. Trying again won't help.
     """
-    refuse_unknown(context, [PARTITION])
+    refuse_unknown(context, known)
     run, asked = context["dag_run"], _asked(context.get("params") or {}, grain)
     keyed = _from_key(run.partition_key, grain) if run.partition_key else None
     if keyed and asked and keyed != asked:

@@ -23,6 +23,8 @@ EXPECTED = {
     "producers",
     "market_stream",
     "advance",
+    "heal_gaps",
+    "backfill_history",
     "silver",
     "gold_price_metrics",
     "gold_bars",
@@ -34,7 +36,11 @@ EXPECTED = {
 HOURLY_BY_PARTITION = {"silver", "gold_price_metrics", "gold_bars"}
 # the task that reads a layer, and the layer before it that must be complete first
 FRESH_BEFORE = {
-    "silver": ("close_hour", ["bronze.trades_raw", "bronze.ticker_raw", "bronze.prices_raw"], timedelta(0)),
+    "silver": (
+        "close_hour",
+        ["bronze.trades_raw", "bronze.ticker_raw", "bronze.prices_raw", "bronze.candles_raw"],
+        timedelta(0),
+    ),
     "gold_bars": ("rewrite_hours", ["silver.trades"], timedelta(seconds=60)),
     "gold_price_metrics": ("rewrite_hours", ["silver.asset_prices"], timedelta(seconds=60)),
     "publish_bars": ("publish", ["gold.bars"], timedelta(hours=-1)),
@@ -113,7 +119,7 @@ def test_each_table_emits_its_asset_and_publication_wakes_by_it(dags):
         for task in dag.tasks:
             for asset in task.outlets:
                 emitted.setdefault(dag_id, set()).add(asset.name)
-    silver = {"silver.trades", "silver.quotes", "silver.asset_prices"}
+    silver = {"silver.trades", "silver.quotes", "silver.asset_prices", "silver.candles"}
     gold = {"gold.price_metrics", "gold.top_movers", "gold.bars"}
     assert emitted == {
         "advance": silver | gold,
