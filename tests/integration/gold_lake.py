@@ -60,6 +60,7 @@ def trade(trade_id: int, when: datetime, price: str = "100", size: str = "1", **
         "partition": 0,
         "offset": trade_id,
         "item_index": 0,
+        "float_born": None,
     } | other
 
 

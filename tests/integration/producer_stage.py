@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from marketflow.settings import Settings
 from marketflow.stack.servers import free_ports
@@ -150,6 +150,16 @@ class Stored:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+def _watermarks(consumer: Consumer, topic: str, partition: int) -> tuple[int, int] | None:
+    """First and next offset; None while a broker that has just started does not lead the partition yet."""
+    try:
+        return consumer.get_watermark_offsets(TopicPartition(topic, partition))
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION:
+            return None
+        raise
+
+
 def stored(settings: Settings, topic: str, key: str) -> list[Stored]:
     """Every record of a key, in order, as the broker has it."""
     consumer = Consumer(
@@ -163,7 +173,7 @@ def stored(settings: Settings, topic: str, key: str) -> list[Stored]:
     try:
         ends = {}
         for partition in consumer.list_topics(topic).topics[topic].partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition))
+            low, high = until(lambda p=partition: _watermarks(consumer, topic, p), "a leader of the partition")  # type: ignore[misc]
             if high > low:
                 ends[partition] = high
         consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])

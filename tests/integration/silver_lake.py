@@ -22,8 +22,8 @@ from marketflow.settings import Settings
 from marketflow.warehouse import freshness
 from marketflow.warehouse.connection import connect
 
-TRADES, TICKER, PRICES = bronze.BRONZE_TABLES[:3]
-TOPICS = {TRADES: "sim.crypto.trades.raw", TICKER: "sim.crypto.ticker.raw", PRICES: "sim.crypto.prices.raw"}
+TRADES, TICKER, PRICES, CANDLES = bronze.BRONZE_TABLES
+TOPICS = {table: f"sim.crypto.{table.name.removesuffix('_raw')}.raw" for table in bronze.BRONZE_TABLES}
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 MAKER = {"buy": "sell", "sell": "buy"}
 
@@ -164,7 +164,7 @@ class Bronze:
 
 def fresh(spark: SparkSession, settings: Settings) -> None:
     """Empty tables without history, in the lake and in Postgres."""
-    fresh_tables.empty(spark, settings, (TRADES, TICKER, PRICES, *silver.SILVER_TABLES))
+    fresh_tables.empty(spark, settings, (*bronze.BRONZE_TABLES, *silver.SILVER_TABLES))
     with connect(settings) as connection:
         connection.execute("delete from ops.silver_accounting")
         connection.execute("delete from ops.layer_mark")

@@ -22,8 +22,8 @@ FIVE = datetime(2026, 11, 20, 5, tzinfo=UTC)
 ALL = [
     f"{layer}.{name}"
     for layer, names in {
-        "bronze": ("trades_raw", "ticker_raw", "prices_raw"),
-        "silver": ("trades", "quotes", "asset_prices"),
+        "bronze": ("trades_raw", "ticker_raw", "prices_raw", "candles_raw"),
+        "silver": ("trades", "quotes", "asset_prices", "candles"),
         "gold": ("bars", "price_metrics", "top_movers"),
     }.items()
     for name in names
@@ -111,7 +111,7 @@ def emitted():
         (
             "silver",
             ["--close-hour", "2026-11-20T05:00:00+00:00", "--force"],
-            {"silver.trades", "silver.quotes", "silver.asset_prices"},
+            {"silver.trades", "silver.quotes", "silver.asset_prices", "silver.candles"},
         ),
         ("gold_bars", ["--table", "gold.bars", "--hours", "2026-11-20T05:00:00+00:00"], {"gold.bars"}),
         (

@@ -14,8 +14,8 @@ from marketflow.warehouse import freshness
 from marketflow.warehouse.connection import connect
 
 TABLES = (
-    *("bronze.trades_raw", "bronze.ticker_raw", "bronze.prices_raw"),
-    *("silver.trades", "silver.quotes", "silver.asset_prices"),
+    *("bronze.trades_raw", "bronze.ticker_raw", "bronze.prices_raw", "bronze.candles_raw"),
+    *("silver.trades", "silver.quotes", "silver.asset_prices", "silver.candles"),
     *("gold.bars", "gold.price_metrics", "gold.top_movers"),
 )
 

@@ -181,6 +181,8 @@ def parses_every_dag_and_has_the_pool(parts: Airflow) -> None:
         "publish_top_movers",
         "publish_bars",
         "maintain_lake",
+        "heal_gaps",
+        "backfill_history",
         "test_waits",
         "test_hours",
         "test_listens",

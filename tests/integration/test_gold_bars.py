@@ -218,6 +218,26 @@ def test_a_product_of_two_venues_has_bars_of_each_and_no_hole_between_their_ids(
     assert extents[("coinbase_advanced", "BTC-USD")].first == advanced[0]["event_ts"]
 
 
+def test_a_product_that_a_library_polled_has_bars_too_and_each_may_lack_a_trade(
+    lake_now: tuple[SparkSession, Settings],
+) -> None:
+    spark, settings = lake_now
+    # the library's name of the exchange is longer than the bounds of a file's texts, and its ids are among the others'
+    venue = "ccxt_coinbaseexchange"
+    exchange = [trade(100 + i, at("9:00") + timedelta(seconds=20 * i)) for i in range(30)]
+    polled = [
+        trade(90 + 7 * i, at("9:05") + timedelta(seconds=20 * i), venue=venue, float_born=True, offset=900 + i)
+        for i in range(30)
+    ]
+    append(spark, settings, TRADES, exchange + polled)
+    complete(settings, TRADES, at("9:50"))
+    gold.rewrite_dirty(spark, settings, BARS)
+    minutes = [row for row in stored(spark, settings, BARS) if row["interval"] == "1m"]
+    assert [(row["venue"], row["open_ts"], row["trade_count"], row["has_gap"]) for row in minutes] == [
+        (venue, at("9:05") + timedelta(minutes=i), 3, True) for i in range(10)
+    ] + [("coinbase_exchange", at("9:00") + timedelta(minutes=i), 3, False) for i in range(10)]
+
+
 def test_an_hour_replaced_twice_is_the_same_hour_and_other_hours_stay(lake_now: tuple[SparkSession, Settings]) -> None:
     spark, settings = lake_now
     trades = market(1, at("7:10"), at("10:20"), step_s=40, seed=5)

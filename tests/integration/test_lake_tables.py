@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
+import gold_lake
 import psutil
 import pytest
 from pyspark.sql import SparkSession
@@ -11,7 +13,7 @@ from pyspark.sql import SparkSession
 from marketflow.contracts import bronze, gold, silver
 from marketflow.contracts.tables import LAKE_TABLES
 from marketflow.errors import ContractError
-from marketflow.lake import tables
+from marketflow.lake import readers, tables
 from marketflow.lake.session import table_name
 from marketflow.settings import Settings
 
@@ -54,3 +56,20 @@ def test_no_password_stands_on_a_command_line_and_new_sessions_know_the_catalog(
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             assert not any(secret in " ".join(process.cmdline()) for secret in secrets)
     assert lake.newSession().table(table_name(embedded, gold.BARS)).columns == list(gold.BARS.column_names)
+
+
+def test_a_lake_from_before_float_born_gets_it_and_its_rows_are_exact_ones(
+    embedded: Settings, lake: SparkSession
+) -> None:
+    gold_lake.fresh(lake, embedded)
+    name = table_name(embedded, silver.TRADES)
+    lake.sql(f"alter table {name} drop column float_born")
+    older = dataclasses.replace(silver.TRADES, columns=silver.TRADES.columns[:-1])
+    assert [column.name for column in silver.TRADES.columns[-1:]] == ["float_born"]
+    gold_lake.append(lake, embedded, older, [gold_lake.trade(1, gold_lake.at("9:00"))])
+    assert tables.apply_contracts(lake, embedded) == {"silver.trades": ["added float_born"]}
+    polled = gold_lake.trade(2, gold_lake.at("9:01"), venue="ccxt_kraken", float_born=True)
+    gold_lake.append(lake, embedded, silver.TRADES, [polled])
+    assert lake.table(name).columns == list(silver.TRADES.column_names)
+    kept = sorted(readers.load(embedded, "silver.trades").to_pylist(), key=lambda row: row["trade_id"])
+    assert [(row["venue"], row["float_born"]) for row in kept] == [("coinbase_exchange", None), ("ccxt_kraken", True)]

@@ -40,6 +40,18 @@ def missing(settings: Settings, made: Market) -> set[int]:
     return {trade_id for trade_id in made.truth() if min(here) < trade_id < max(here)} - here
 
 
+def healed_by_rest(settings: Settings, product: str) -> set[int]:
+    """Ids on the pages that the feed asked for."""
+    records = stored(settings, "sim.crypto.trades.raw", f"{VENUE}|{product}")
+    pages = [json.loads(each.value) for each in records if each.headers["origin"] == "heal"]
+    return {item["trade_id"] for page in pages for item in page}
+
+
+def healed(settings: Settings, product: str) -> None:
+    """Wait until the ledger has holes and none of them is open."""
+    until(lambda: (rows := ledger_of(settings, product)) and not in_holes(rows), "a healed ledger")
+
+
 def in_holes(rows: list[Row], status: str = "open") -> set[int]:
     return {each for first, last, _, state in rows if state == status for each in range(first, last + 1)}
 
@@ -87,7 +99,7 @@ def test_every_trade_reaches_kafka_as_it_was_sent_and_sigterm_loses_none(embedde
         assert ledger_of(embedded, "SOL-USD") == []
 
 
-def test_dropped_trades_are_open_holes_and_late_ones_are_healed(embedded: Settings, tmp_path: Path) -> None:
+def test_dropped_trades_are_healed_by_rest_and_late_ones_by_themselves(embedded: Settings, tmp_path: Path) -> None:
     with (
         market(embedded, tmp_path / "market", "XRP-USD", "--rate", "50") as made,
         producer(embedded, made, VENUE, "producer") as feed,
@@ -99,14 +111,16 @@ def test_dropped_trades_are_open_holes_and_late_ones_are_healed(embedded: Settin
         made.control("faults", {"fault": "reorder", "count": 5})
         made.control("faults", {"fault": "duplicate", "count": 5})
         grown(embedded, made.product, 60)
+        healed(embedded, made.product)
         assert feed.stop() == 0, feed.output
     rows = ledger_of(embedded, "XRP-USD")
     lost = missing(embedded, made)
     assert len(lost) == 7
-    assert in_holes(rows) == lost
-    healed = in_holes(rows, "healed")
-    assert healed
-    assert healed <= set(arrived(embedded, "XRP-USD"))
+    assert lost <= healed_by_rest(embedded, "XRP-USD")
+    late = in_holes(rows, "healed") - lost
+    assert late
+    assert late <= set(arrived(embedded, "XRP-USD"))
+    assert lost <= in_holes(rows, "healed")
     assert {cause for _, _, cause, _ in rows} == {"drop"}
 
 
@@ -121,11 +135,13 @@ def test_what_a_killed_feed_missed_is_known_when_it_is_back(embedded: Settings, 
         with producer(embedded, made, VENUE, "second") as feed:
             heard(feed)
             grown(embedded, made.product)
+            healed(embedded, made.product)
             assert feed.stop() == 0, feed.output
     rows = ledger_of(embedded, "ADA-USD")
     lost = missing(embedded, made)
     assert len(lost) >= 40
-    assert in_holes(rows) == lost
+    assert in_holes(rows, "healed") == lost
+    assert lost <= healed_by_rest(embedded, "ADA-USD")
     assert [cause for _, _, cause, _ in rows] == ["killed"]
 
 
@@ -143,11 +159,13 @@ def test_a_cut_connection_and_a_silent_one_are_opened_again(embedded: Settings, 
         until(lambda: feed.events("silence"), "the watchdog")
         until(lambda: len(feed.events("connected")) >= 3, "a third connection")
         grown(embedded, made.product)
+        healed(embedded, made.product)
         assert feed.stop() == 0, feed.output
     rows = ledger_of(embedded, "DOGE-USD")
     lost = missing(embedded, made)
     assert lost
-    assert in_holes(rows) == lost
+    assert in_holes(rows, "healed") == lost
+    assert lost <= healed_by_rest(embedded, "DOGE-USD")
     assert {cause for _, _, cause, _ in rows} == {"reconnect"}
 
 
@@ -205,11 +223,13 @@ def test_a_full_queue_closes_the_socket_and_what_was_traded_meanwhile_is_a_known
             os.kill(pid, signal.SIGCONT)
         until(lambda: any(event["cause"] == "backpressure" for event in feed.events("gap")), "the hole")
         grown(embedded, made.product)
+        healed(embedded, made.product)
         assert feed.stop() == 0, feed.output
     rows = ledger_of(embedded, "AVAX-USD")
     lost = missing(embedded, made)
     assert len(lost) >= 300
-    assert in_holes(rows) == lost
+    assert in_holes(rows, "healed") == lost
+    assert lost <= healed_by_rest(embedded, "AVAX-USD")
     assert {cause for _, _, cause, _ in rows} == {"backpressure"}
     here = arrived(embedded, "AVAX-USD")
     assert len(here) == len(set(here)) or set(here) | lost == set(range(min(here), max(here) + 1))
@@ -223,6 +243,7 @@ def test_the_feed_outlives_postgres_and_writes_its_holes_when_it_is_back(embedde
             grown(embedded, made.product)
             made.control("faults", {"fault": "drop", "count": 3})
             until(lambda: feed.events("gap"), "a hole")
+            until(lambda: feed.events("healed"), "its trades by REST")
             until(lambda: feed.events("postgres_away"), "a refused write")
             # far enough beyond the hole that the next start judges it, see ingest/tail.py
             grown(embedded, made.product, 60)
@@ -234,7 +255,9 @@ def test_the_feed_outlives_postgres_and_writes_its_holes_when_it_is_back(embedde
         assert ledger_of(embedded, "LINK-USD") == []
         with producer(embedded, made, VENUE, "back") as feed:
             heard(feed)
-            until(lambda: lost <= in_holes(ledger_of(embedded, "LINK-USD")), "the hole in the ledger")
+            until(lambda: lost <= in_holes(ledger_of(embedded, "LINK-USD"), "healed"), "the hole in the ledger")
+            # the pages that the first one asked for are in Kafka: nobody asks for them again
+            assert not feed.events("healed")
             assert feed.stop() == 0, feed.output
 
 

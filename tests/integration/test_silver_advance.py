@@ -366,6 +366,7 @@ def test_one_source_that_fails_stops_no_other(bronze: Bronze) -> None:
         "silver.trades": type(None),
         "silver.quotes": LakeStateError,
         "silver.asset_prices": type(None),
+        "silver.candles": type(None),
     }
     lake_of.assert_silver_is(bronze.settings, lake_of.truth(bronze.topic, bronze.records))
 

@@ -109,3 +109,31 @@ def test_each_published_price_is_kept_once_with_the_poll_that_first_brought_it(
         ).fetchone()
     assert mark == (NOON + 4 * MINUTE, (early + MINUTE).astimezone(UTC))
     assert [reason for _, reason in lake_of.stored_rejected(tables)] == ["null_price"]
+
+
+def test_a_page_in_another_currency_is_quarantined_and_takes_no_later_prices_place(
+    lake: SparkSession, tables: Settings
+) -> None:
+    names, early = ("bitcoin", "tether", "usd-coin"), NOON - 2 * MINUTE
+
+    def prices(rate: float, at: datetime) -> list[dict[str, Any]]:
+        dollars = zip(names, (64000.0, 0.9998, 1.0001), strict=True)
+        return [asset(name, round(price * rate, 6), at) for name, price in dollars]
+
+    later = early + MINUTE
+    pages = [page(1, prices(1, early)), page(2, prices(0.92, later)), page(3, []), page(4, prices(1, later))]
+    bronze = Bronze(lake, tables, lake_of.PRICES)
+    bronze.commit({0: pages}, NOON + 5 * MINUTE)
+    (commit,) = silver.advance(lake, tables, silver.SOURCES["silver.asset_prices"], max_messages=10)
+    assert (commit.accounting.accepted, commit.accounting.rejected, commit.accounting.duplicate) == (6, 3, 0)
+    assert commit.accounting.ignored_by_name == {"empty_page": 1}
+    rows = readers.load(tables, "silver.asset_prices").to_pylist()
+    assert {(row["asset_id"], row["price"]) for row in rows} == {
+        ("bitcoin", Decimal(64000)),
+        ("tether", Decimal("0.9998")),
+        ("usd-coin", Decimal("1.0001")),
+    }
+    assert {row["poll_id"] for row in rows} == {"poll-1", "poll-4"}
+    assert [(lineage[2], reason) for lineage, reason in sorted(lake_of.stored_rejected(tables))] == [
+        (1, "currency_suspect")
+    ] * 3

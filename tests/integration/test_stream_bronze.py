@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,13 +13,16 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from pyspark.sql import SparkSession
 
+from marketflow.contracts import silver as silver_contracts
 from marketflow.contracts.bronze import BRONZE_TABLES
-from marketflow.contracts.topics import TOPICS, TRADES, Topic
-from marketflow.lake import bronze, readers
+from marketflow.contracts.topics import CANDLES, TOPICS, TRADES, Topic
+from marketflow.lake import bronze, readers, silver
+from marketflow.lake.session import table_name
 from marketflow.lake.tables import apply_contracts
 from marketflow.settings import Settings
 from marketflow.stack import kafka, postgres
 from marketflow.warehouse import schema
+from tests.candle_pages import EXCHANGE, EXCHANGE_HEADERS, KLINES, KLINES_HEADERS
 from tests.stream_stage import bronze_rows, producer
 
 
@@ -26,6 +30,10 @@ from tests.stream_stage import bronze_rows, producer
 def own(embedded: Settings, lake: SparkSession) -> Settings:
     """Topics, tables and checkpoints that no other test writes to."""
     settings = embedded.model_copy(update={"dataset": "live"})
+    return made(settings, lake)
+
+
+def made(settings: Settings, lake: SparkSession) -> Settings:
     postgres.bootstrap(settings)
     schema.apply(settings)
     kafka.create_topics(settings)
@@ -152,3 +160,38 @@ def test_a_batch_replayed_before_its_commit_has_the_time_of_its_first_try(own: S
     drain(lake, own)
     (second,) = (row for row in bronze_rows(own, TRADES).to_pylist() if row["value"] == b"again")
     assert second == first
+
+
+def test_a_lake_of_the_version_before_candles_is_brought_on_with_its_rows_and_its_checkpoints(
+    embedded: Settings, lake: SparkSession
+) -> None:
+    settings = made(embedded.model_copy(update={"dataset": "replay"}), lake)
+    # as that version left it: no silver.candles, and bronze without the header's column
+    lake.sql(f"drop table {table_name(settings, silver_contracts.CANDLES)} purge")
+    for table in BRONZE_TABLES:
+        lake.sql(f"alter table {table_name(settings, table)} drop column `interval`")
+    client = producer(settings)
+
+    def send(value: bytes, headers: dict[str, str]) -> None:
+        name = CANDLES.full_name(settings.topic_prefix)
+        client.produce(name, value, headers=[(name, text.encode()) for name, text in headers.items()])
+        assert client.flush(30) == 0
+
+    send(EXCHANGE, EXCHANGE_HEADERS)
+    with pytest.MonkeyPatch.context() as patch:
+        before = [replace(table, columns=table.columns[:-1]) for table in BRONZE_TABLES]
+        patch.setattr(bronze, "BRONZE_TABLES", before)
+        drain(lake, settings)
+    assert apply_contracts(lake, settings) == {
+        **{table.qualified: ["added interval"] for table in BRONZE_TABLES},
+        "silver.candles": ["created"],
+    }
+    send(KLINES, KLINES_HEADERS)
+    drain(lake, settings)
+    with readers.duckdb(settings) as connection:
+        rows = connection.execute('select "offset", venue, interval from bronze.candles_raw order by 1').fetchall()
+    assert rows == [(0, "coinbase_exchange", None), (1, "binance", "1m")]
+    # silver reads all headers as they were received, so the message from before is as good as one from after
+    (commit,) = silver.advance(lake, settings, silver.SOURCES["silver.candles"])
+    assert (commit.accounting.messages, commit.accounting.accepted, commit.accounting.rejected) == (2, 4, 2)
+    assert readers.load(settings, "silver.candles").num_rows == 4

@@ -48,7 +48,9 @@ def test_a_consistent_world_is_clean_and_everything_in_it_was_compared(world: Wo
     compared: dict[str, int] = {}
     for one in report.comparisons:
         compared[f"{one.layer} {one.table}"] = compared.get(f"{one.layer} {one.table}", 0) + one.compared
-    received = len(world.rows["silver.trades"])
+    # the truth knows nothing of what another's client polled
+    received = sum(row["venue"] == "coinbase_exchange" for row in world.rows["silver.trades"])
+    assert received < len(world.rows["silver.trades"])
     assert compared["bronze bronze.trades_raw"] == received + len(world.records["trades"])
     for qualified, rows in world.rows.items():
         assert compared[f"{qualified.split('.')[0]} {qualified}"] == len(rows), qualified
@@ -62,6 +64,41 @@ def test_ids_in_an_open_hole_are_known_gaps_and_not_missing(world: World) -> Non
     gaps = {(one.table, one.product): one.known_gap for one in judged(world, layers=("bronze",)).comparisons}
     assert gaps["bronze.trades_raw", "BTC-USD"] == len(verify_world.LOST)
     assert gaps["bronze.trades_raw", "ETH-USD"] == 0
+
+
+def test_trades_from_before_the_feed_are_judged_where_they_were_asked_for_and_missed_nowhere(world: World) -> None:
+    """Between a backfilled interval and the feed's first trade nobody listened: none is missing, but the bars tell."""
+    report = judged(world)
+    assert "310 trades of the truth were made before" not in "\n".join(report.notes), "ten of them are compared"
+    assert "300 trades of the truth were made before collection began and are not asked for" in report.notes
+    assert report.problems == []
+    trades = {row["trade_id"]: row for row in world.rows["silver.trades"] if row["product_id"] == "BTC-USD"}
+    assert trades.keys() >= set(verify_world.BACKFILLED)
+    hole = (trades[verify_world.BACKFILLED[-1]]["event_ts"], trades[1000]["event_ts"])
+    across = [
+        bar
+        for bar in world.rows["gold.bars"]
+        if (bar["product_id"], bar["interval"]) == ("BTC-USD", "1m") and hole[0] <= bar["open_ts"] < hole[1]
+    ]
+    assert len(across) > 20
+    assert all(bar["has_gap"] for bar in across)
+    with broken_bytes(world) as spoilt:
+        (problem,) = judged(world, layers=("bronze",)).problems
+    assert (problem.kind, problem.product, spoilt in str(problem)) == ("differing", "BTC-USD", True)
+
+
+@contextmanager
+def broken_bytes(world: World) -> Iterator[str]:
+    """The page of the backfill tells another size of one trade; its key while it is so."""
+    trade = next(t for t in world.truth_trades if t["trade_id"] == verify_world.BACKFILLED[3])
+    told = f'"trade_id": {trade["trade_id"]}, "side": "{verify_world.SIDES[trade["taker_side"]]}", "size": "'
+    name, before = world.name("bronze.trades_raw"), world.snapshot("bronze.trades_raw")
+    value = f"cast(replace(cast(value as string), '{told}', '{told}9') as binary)"
+    world.spark.sql(f"update {name} set value = {value} where origin = 'backfill'")
+    try:
+        yield f"coinbase_exchange BTC-USD {verify_world.BACKFILLED[3]}"
+    finally:
+        world.roll_back("bronze.trades_raw", before)
 
 
 def test_a_simulated_dataset_whose_truth_is_gone_is_not_called_clean(embedded: Settings, lake: SparkSession) -> None:
@@ -90,6 +127,7 @@ def lake_targets(world: World) -> list[Target]:
     price = world.rows["silver.asset_prices"][300]
     bar = next(row for row in world.rows["gold.bars"] if row["product_id"] == "ETH-USD" and row["interval"] == "5m")
     metric = world.rows["gold.price_metrics"][321]
+    candle = world.rows["silver.candles"][7]
     mover = world.rows["gold.top_movers"][33]
     return [
         Target(
@@ -108,6 +146,10 @@ def lake_targets(world: World) -> list[Target]:
         Target(
             *("silver", "silver.asset_prices", where(price, "asset_id", "last_updated"), "price = price + 0.01"),
             *("coingecko usd", f"coingecko {price['asset_id']} usd {verify_world.text(price['last_updated'])}"),
+        ),
+        Target(
+            *("silver", "silver.candles", where(candle, "venue", "open_ts"), "volume = volume + 1"),
+            *("BTC-USD", f"coinbase_exchange BTC-USD 1m {verify_world.text(candle['open_ts'])}"),
         ),
         Target(
             *("gold", "gold.bars", where(bar, "product_id", "interval", "open_ts"), "volume = volume + 0.00000001"),
@@ -254,6 +296,18 @@ def test_an_open_hole_whose_ids_are_all_there_is_a_stale_hole(world: World) -> N
     assert "1301 to 1303: marked open, 3 of 3 ids are in silver" in report.problems[0].examples[0]
 
 
+def test_a_hole_given_up_whose_ids_are_there_is_named(world: World) -> None:
+    hole = "product_id = 'BTC-USD' and first_missing_id = 1301"
+    with changed_ops(
+        world,
+        f"update ops.trade_gap set status = 'unrecoverable', attempts = 99, detail = 'x' where {hole}",
+        f"update ops.trade_gap set status = 'healed', attempts = 1, detail = null where {hole}",
+    ):
+        report = judged(world, layers=("silver",))
+    assert found(report) == [("silver", "ops.trade_gap", "BTC-USD", "stale hole")]
+    assert "1301 to 1303: marked unrecoverable, 3 of 3 ids are in silver" in report.problems[0].examples[0]
+
+
 def test_a_healed_hole_whose_ids_are_missing_is_named_and_its_ids_are_missing(world: World) -> None:
     hole = "product_id = 'BTC-USD' and first_missing_id = 1201"
     with changed_ops(
@@ -310,12 +364,34 @@ def test_zero_compared_is_a_fault_unless_the_source_is_stopped_by_hand(
         for topic in ("trades", "ticker", "prices"):
             connection.execute(marks, (f"bronze.{topic}_raw",))
         before = verify.run(empty, layers=("bronze",), output=lambda line: None)
-        for service in ("producer-coinbase", "producer-coingecko"):
-            connection.execute(stopped, (service,))
+        for source in empty.active_sources:
+            connection.execute(stopped, (source.service,))
         after = verify.run(empty, layers=("bronze",), output=lambda line: None)
         connection.execute("truncate ops.layer_mark, ops.service_desired")
     assert found(before) == [
         ("bronze", f"bronze.{topic}_raw", "all", "nothing compared") for topic in ("trades", "ticker", "prices")
     ]
     assert after.clean
-    assert "bronze bronze.trades_raw: nothing compared, since producer-coinbase is stopped by hand" in after.notes
+    assert (
+        "bronze bronze.trades_raw: nothing compared, since producer-coinbase and producer-binance are stopped by hand"
+        in after.notes
+    )
+    name = f"{empty.topic_prefix}crypto.candles.raw"
+    assert f"bronze bronze.candles_raw: nothing compared, since topic {name} is empty" in before.notes
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "kind"),
+    [("silver.trades", "float_born = null", "differing"), ("gold.bars", "has_gap = false", "differing")],
+)
+def test_a_polled_trade_that_passes_for_exact_and_a_bar_that_passes_for_whole_are_named(
+    world: World, table: str, change: str, kind: str
+) -> None:
+    hour = next(row["open_ts"] for row in world.rows["gold.bars"] if row["venue"] == "ccxt_kraken")
+    row = "trade_id = 7031" if table == "silver.trades" else f"interval = '1m' and open_ts = timestamp '{hour}'"
+    layer = table.split(".")[0]
+    target = Target(layer, table, f"venue = 'ccxt_kraken' and {row}", change, "SOL-USD", "")
+    with changed_lake(world, target, kind):
+        report = judged(world, layers=("bronze", layer) if layer == "silver" else (layer,))
+    assert [(one.table, one.product, one.kind) for one in report.problems] == [(table, "SOL-USD", kind)]
+    assert [one.count for one in report.problems] == [1]

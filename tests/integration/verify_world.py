@@ -1,8 +1,9 @@
 """A small consistent world, written into every store by this file's own simple code: what `verify` must call clean.
 
 Two products traded for seventy minutes with one hole of five ids, a heal, duplicates and broken messages; twelve coins
-polled for twenty-five minutes. Nothing here is imported from what verify judges or from verify itself but the tables'
-contracts (to make rows of the right width) and the writers' transport: Spark, psycopg, confluent-kafka.
+polled for twenty-five minutes; candles of an hour in pages that overlap. Nothing here is imported from what verify
+judges or from verify itself but the tables' contracts (to make rows of the right width) and the writers' transport:
+Spark, psycopg, confluent-kafka.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ STEPS = {"1m": timedelta(minutes=1), "5m": timedelta(minutes=5), "1h": timedelta
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LOST = range(1201, 1206)  # BTC-USD ids that nobody received: an open hole
 HEALED = range(1301, 1304)  # BTC-USD ids that came by a REST page
+BACKFILLED = range(700, 710)  # BTC-USD ids that were asked for of the time before the feed's first, 1000
 
 
 def us(moment: datetime) -> int:
@@ -106,6 +108,37 @@ def make_trades(world: World) -> None:
     for made, partition, trade in sorted(events, key=lambda event: event[0]):
         say_trade(world, made + timedelta(milliseconds=80), partition, trade)
     say_oddities(world)
+    say_polls(world)
+    say_backfill(world)
+
+
+def say_polls(world: World) -> None:
+    """SOL-USD as a library polled it: floats, ids that jump, each answer with the last trade of the one before."""
+    begin = world.now.replace(microsecond=0) - timedelta(minutes=40)
+    told = [(begin + timedelta(seconds=20 * number), 7_000 + 31 * number, 140.5 + number / 8) for number in range(60)]
+    for first in range(0, len(told), 3):
+        received = told[first + 2][0] + timedelta(seconds=3)
+        page = [polled(*each) for each in told[max(first - 1, 0) : first + 3]]
+        if first == 30:
+            page.append(page[0] | {"id": "b2c4-11"})
+        head = header(world, received, "ccxt_kraken", "fetch_trades", product_id="SOL-USD", poll_id=f"c{first}")
+        spot = place(world, "trades", 3, json.dumps(page), head | {"poll_started_at": received})
+        if first == 30:
+            quarantine(world, "trades", spot, len(page) - 1)
+        for made, trade_id, price in told[first : first + 3]:
+            trade = {"venue": "ccxt_kraken", "product_id": "SOL-USD", "trade_id": trade_id, "event_ts": made}
+            side = "buy" if trade_id % 2 else "sell"
+            trade |= {"price": Decimal(repr(price)), "size": Decimal("0.1"), "taker_side": side, "sequence": None}
+            index = next(at for at, each in enumerate(page) if each["id"] == str(trade_id))
+            accept_trade(world, trade, spot, index, side_raw=side, float_born=True)
+
+
+def polled(made: datetime, trade_id: int, price: float) -> Row:
+    return {
+        **{"id": str(trade_id), "timestamp": us(made) // 1000, "datetime": text(made), "symbol": "SOL/USD"},
+        **{"side": "buy" if trade_id % 2 else "sell", "takerOrMaker": None, "price": price, "amount": 0.1},
+        **{"cost": price * 0.1, "info": [repr(price)]},
+    }
 
 
 def say_trade(world: World, received: datetime, partition: int, trade: Row) -> None:
@@ -157,10 +190,30 @@ def say_heal(world: World, received: datetime, partition: int) -> None:
         accept_trade(world, trade | {"sequence": None}, spot, index)
 
 
-def accept_trade(world: World, trade: Row, spot: Row, index: int) -> None:
+def say_backfill(world: World) -> None:
+    """Trades from before the feed's first, some of which were asked for afterwards; nobody listened to the others."""
+    old = [
+        world.truth_trades[0]
+        | {"trade_id": number, "event_ts": world.now - timedelta(minutes=100) + (number - 690) * timedelta(seconds=5)}
+        for number in range(690, 1000)
+    ]
+    world.truth_trades += old
+    page = [t for t in reversed(old) if t["trade_id"] in BACKFILLED]
+    told = [{k: v for k, v in match(t).items() if k in ("time", "trade_id", "price", "size", "side")} for t in page]
+    head = header(
+        *(world, world.now - timedelta(minutes=40), "coinbase_exchange", "trades"),
+        **{"product_id": "BTC-USD", "http_status": 200, "origin": "backfill"},
+    )
+    spot = place(world, "trades", 1, json.dumps(told), head)
+    for index, trade in enumerate(page):
+        accept_trade(world, trade | {"sequence": None}, spot, index)
+
+
+def accept_trade(world: World, trade: Row, spot: Row, index: int, **other: Any) -> None:
     notional = WIDE.multiply(trade["price"], trade["size"]).quantize(PLACES, context=WIDE)
     more = {"notional": notional, "side_raw": SIDES[trade["taker_side"]], "record": spot, "item_index": index}
-    world.rows["silver.trades"].append({**trade, **more, "received_at": spot["received_at"], "origin": spot["origin"]})
+    arrived = {"received_at": spot["received_at"], "origin": spot["origin"]}
+    world.rows["silver.trades"].append({**trade, **more, **arrived, **other})
 
 
 def say_quote(world: World, received: datetime, partition: int, trade: Row) -> None:
@@ -268,3 +321,59 @@ def accept_price(world: World, spot: Row, index: int, asset: str, rank: int, upd
             **{"poll_started_at": spot["poll_started_at"], "record": spot, "item_index": index},
         }
     )
+
+
+def make_candles(world: World) -> None:
+    """Two pages of one venue that share ten candles, one of them told otherwise the second time; a page of another."""
+    begin = floor(world.now - timedelta(minutes=60), STEPS["1m"])
+    exchange = {"product_id": "BTC-USD", "interval": "1m", "http_status": 200, "origin": "backfill"}
+    for late, numbers in enumerate((range(30), range(20, 50))):
+        received = world.now - timedelta(minutes=5 - late)
+        head = header(world, received, "coinbase_exchange", "candles", **exchange)
+        shown = [candle(begin, number) for number in reversed(numbers)]
+        body = [[us(c["open_ts"]) // 1_000_000, *(c[name] for name in _ARRAY)] for c in shown]
+        if late:
+            body[-1][5] += 1  # of minute 20, which is known
+            body.append([us(begin) // 1_000_000, 5, 4, 4, 4, 1])  # low above high
+        spot = place(world, "candles", 0, json.dumps(body, default=float), head)
+        if late:
+            quarantine(world, "candles", spot, len(shown) - 1)
+            quarantine(world, "candles", spot, len(shown))
+        for index, one in enumerate(shown):
+            if not late or one["open_ts"] >= begin + timedelta(minutes=30):
+                accept_candle(world, one, spot, index, {})
+    say_klines(world, begin)
+
+
+_ARRAY = ("low", "high", "open", "close", "volume")
+
+
+def candle(begin: datetime, number: int) -> Row:
+    middle = Decimal(60000) + Decimal(number * 37 % 101) / 8
+    return {
+        **{"open_ts": begin + number * STEPS["1m"], "open": middle, "close": middle + Decimal("0.25")},
+        **{"high": middle + 1, "low": middle - 1, "volume": Decimal(number % 7) / 4},
+    }
+
+
+def say_klines(world: World, begin: datetime) -> None:
+    """Binance's candles, the newest of which is not over; and a page without any."""
+    received = begin + timedelta(minutes=30, seconds=20)
+    more = {"product_id": "BTC-USDT", "interval": "1m", "http_status": 200, "origin": "backfill"}
+    head = header(world, received, "binance", "klines", **more)
+    shown = [candle(begin, number) for number in range(25, 31)]
+    body = []
+    for one in shown:
+        opened = us(one["open_ts"]) // 1_000
+        prices = [str(one[name]) for name in ("open", "high", "low", "close", "volume")]
+        body.append([opened, *prices, opened + 59_999, "1234.5", 9, "1", "2", "0"])
+    spot = place(world, "candles", 0, json.dumps(body), head)
+    for index, one in enumerate(shown[:-1]):
+        accept_candle(world, one, spot, index, {"notional": Decimal("1234.5"), "trade_count": 9})
+    quarantine(world, "candles", spot, len(shown) - 1)
+    place(world, "candles", 0, "[]", head)
+
+
+def accept_candle(world: World, one: Row, spot: Row, index: int, totals: Row) -> None:
+    said = {name: spot[name] for name in ("venue", "product_id", "interval", "received_at", "origin")}
+    world.rows["silver.candles"].append({**one, **said, **totals, "record": spot, "item_index": index})

@@ -28,10 +28,13 @@ from tests.integration.verify_world import (
     Row,
     World,
     floor,
+    make_candles,
     make_prices,
     make_trades,
     us,
 )
+
+COINBASE, POLLED = "coinbase_exchange", "ccxt_kraken"
 
 
 def build(settings: Settings, spark: SparkSession, folder: Path) -> World:
@@ -39,6 +42,7 @@ def build(settings: Settings, spark: SparkSession, folder: Path) -> World:
     world = World(settings, spark, folder)
     make_trades(world)
     make_prices(world)
+    make_candles(world)
     publish(world)
     write_truth(world)
     write_lake(world)
@@ -114,7 +118,10 @@ def write_lake(world: World) -> None:
         stamped = [r | {"kafka_timestamp": r["received_at"], "ingested_at": r["received_at"]} for r in records]
         append(world, tables[f"{short}_raw"], stamped)
     append(world, silver.REJECTED, world.rows["silver.rejected"])
-    for table, short in ((silver.TRADES, "trades"), (silver.QUOTES, "ticker"), (silver.ASSET_PRICES, "prices")):
+    for table, short in (
+        *((silver.TRADES, "trades"), (silver.QUOTES, "ticker")),
+        *((silver.ASSET_PRICES, "prices"), (silver.CANDLES, "candles")),
+    ):
         marks: dict[str, dict[str, int]] = defaultdict(dict)
         for record in world.records[short]:
             part = marks[record["topic"]]
@@ -141,7 +148,7 @@ def write_lake(world: World) -> None:
 def bars(world: World) -> list[Row]:
     """Every interval from a product's first trade to its last, by looking at every trade."""
     result = []
-    for product in ("BTC-USD", "ETH-USD"):
+    for venue, product in (*((COINBASE, "BTC-USD"), (COINBASE, "ETH-USD")), (POLLED, "SOL-USD")):
         trades = [row for row in world.rows["silver.trades"] if row["product_id"] == product]
         trades.sort(key=lambda row: row["trade_id"])
         holes = [
@@ -154,15 +161,18 @@ def bars(world: World) -> list[Row]:
             last = max(row["event_ts"] for row in trades)
             while opened <= last:
                 inside = [row for row in trades if opened <= row["event_ts"] < opened + step]
-                touched = any(early < opened + step and late >= opened for early, late in holes)
+                # ids that jump show no hole, so every bar may have one
+                touched = venue == POLLED or any(early < opened + step and late >= opened for early, late in holes)
                 complete = opened + step <= min(world.now, last)
-                result.append(bar(product, interval, opened, inside, touched, complete))
+                result.append(bar(venue, product, interval, opened, inside, touched, complete))
                 opened += step
     return result
 
 
-def bar(product: str, interval: str, opened: datetime, inside: list[Row], touched: bool, complete: bool) -> Row:
-    key = {"venue": "coinbase_exchange", "product_id": product, "interval": interval, "open_ts": opened}
+def bar(
+    venue: str, product: str, interval: str, opened: datetime, inside: list[Row], touched: bool, complete: bool
+) -> Row:
+    key = {"venue": venue, "product_id": product, "interval": interval, "open_ts": opened}
     prices = [row["price"] for row in inside]
     volume = sum((row["size"] for row in inside), Decimal(0))
     notional = sum((row["notional"] for row in inside), Decimal(0))
@@ -258,8 +268,8 @@ def write_postgres(world: World) -> None:
 
 
 def write_ops(world: World, connection: psycopg.Connection[Any]) -> None:
-    tables = [f"bronze.{name}_raw" for name in ("trades", "ticker", "prices")]
-    tables += ["silver.trades", "silver.quotes", "silver.asset_prices"]
+    tables = [f"bronze.{name}_raw" for name in ("trades", "ticker", "prices", "candles")]
+    tables += ["silver.trades", "silver.quotes", "silver.asset_prices", "silver.candles"]
     tables += ["gold.bars", "gold.price_metrics", "gold.top_movers"]
     connection.cursor().executemany(
         "insert into ops.layer_mark (table_name, complete_through, updated_at) values (%s, %s, now())",
@@ -280,7 +290,8 @@ def write_ops(world: World, connection: psycopg.Connection[Any]) -> None:
         "('coinbase_exchange', 'BTC-USD', %s, %s, now(), 'producer', 'drop', 'healed', 1, %s)",
         (HEALED[0], HEALED[-1], world.now - timedelta(minutes=20)),
     )
-    for kind, short in (("trades", "trades"), ("quotes", "ticker"), ("asset_prices", "prices")):
+    shorts = {"trades": "trades", "quotes": "ticker", "asset_prices": "prices", "candles": "candles"}
+    for kind, short in shorts.items():
         write_account(world, connection, kind, short)
 
 
