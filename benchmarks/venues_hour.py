@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,10 +24,9 @@ from typing import Any
 from benchmarks.results_file import write
 from marketflow.contracts.gold import GOLD_TABLES
 from marketflow.contracts.sources import SOURCES
-from marketflow.services.environment import embedded_environment
 from marketflow.settings import Settings, load
 from marketflow.stack import heal, replay
-from marketflow.stack.servers import free_ports, temporary_stack
+from marketflow.stack.servers import child_process, free_ports, temporary_stack
 from marketflow.verify import judge
 from marketflow.warehouse.connection import connect
 from marketflow.warehouse.publish import publish
@@ -53,30 +49,6 @@ FAULTS = {
     **dict.fromkeys(("empty_array", "empty_object", "page_hole"), 0.02),
     **{f"{venue}:currency_switch": 0.2 for venue in ("coingecko", "coincap", "cryptocompare")},
 }
-
-
-@contextmanager
-def process(settings: Settings, name: str, *command: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that is asked to end, and ended where it does not."""
-    (settings.home / "logs").mkdir(exist_ok=True)
-    with (settings.home / "logs" / f"{name}.log").open("ab") as log:
-        child = subprocess.Popen(
-            [sys.executable, *command],
-            env={**embedded_environment(settings), **variables},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        yield child
-    finally:
-        if child.poll() is None:
-            child.send_signal(signal.SIGTERM)
-            try:
-                child.wait(60)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait(10)
 
 
 def control(settings: Settings, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -109,7 +81,7 @@ def exchange(settings: Settings, seed: int, rate: float) -> Iterator[None]:
         "MARKETFLOW_SIMULATOR_WAIT_FOR_LISTENER_S": "60",
         "MARKETFLOW_SIMULATOR_KEYLESS_CALLS_PER_MINUTE": "0",
     }
-    with process(settings, "simulator", "-m", "marketflow.simulator", **knobs):
+    with child_process(settings, "simulator", "-m", "marketflow.simulator", **knobs):
         yield
 
 
@@ -119,7 +91,7 @@ def play(settings: Settings, trades: int) -> dict[str, Any]:
     polls["MARKETFLOW_BINANCE_PRICES_POLL_INTERVAL_S"] = "10"
     with ExitStack() as running:
         producers = {
-            name: running.enter_context(process(settings, name, "-m", "marketflow.ingest", name, **polls))
+            name: running.enter_context(child_process(settings, name, "-m", "marketflow.ingest", name, **polls))
             for name in PRODUCERS
         }
         first = wait_for(lambda: ids(settings) if answers(settings) else None, "the simulator")

@@ -21,6 +21,7 @@ from marketflow.ingest.poller import FLUSH_S, next_poll_s
 from marketflow.ingest.publisher import KafkaPublisher, now_us
 from marketflow.ingest.trade_cursor import TradeCursor
 from marketflow.ingest.trade_times import Market
+from marketflow.ingest.watch import watch
 from marketflow.settings import Settings
 from marketflow.venues.ccxt_trades import CHANNEL, trades_request, venue_of
 
@@ -56,21 +57,13 @@ class CcxtPoller:
         """
         async with asyncio.TaskGroup() as tasks:
             polling = [tasks.create_task(self._exchange(name)) for name in self._settings.ccxt_exchanges]
-            watching = tasks.create_task(self._watch())
+            watching = tasks.create_task(watch(self._publisher, self._disk, self._metrics, self.stop))
             await self._stop.wait()
             for task in (*polling, watching):
                 task.cancel()
         await asyncio.to_thread(self._publisher.flush, FLUSH_S)
         if self._disk.shortage:
             raise self._disk.shortage
-
-    async def _watch(self) -> None:
-        while True:
-            self._publisher.poll()
-            if self._disk.is_short():
-                self.stop()
-            self._metrics.in_flight.set(self._publisher.in_flight)
-            await asyncio.sleep(0.25)
 
     async def _exchange(self, name: str) -> None:
         """One exchange, for ever."""

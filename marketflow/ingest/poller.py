@@ -25,6 +25,7 @@ from marketflow.ingest.names import connector
 from marketflow.ingest.outbox import Outbox
 from marketflow.ingest.publisher import KafkaPublisher, now_us
 from marketflow.ingest.quotas import Budget, effective_interval_s
+from marketflow.ingest.watch import watch
 from marketflow.settings import Settings
 from marketflow.venues.polls import POLLS, Request
 
@@ -71,7 +72,8 @@ class Poller:
     async def run(self) -> None:
         """Until stopped. What was received is acknowledged by Kafka when this returns."""
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(self._outbox.run()), tasks.create_task(self._watch())]
+            beside = watch(self._publisher, self._disk, self._metrics, self.stop, self._outbox)
+            background = [tasks.create_task(self._outbox.run()), tasks.create_task(beside)]
             polling = tasks.create_task(self._poll_for_ever())
             stopping = tasks.create_task(self._stop.wait())
             await asyncio.wait((polling, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -86,15 +88,6 @@ class Poller:
         writer.cancel()
         if self._disk.shortage:
             raise self._disk.shortage
-
-    async def _watch(self) -> None:
-        while True:
-            self._publisher.poll()
-            if self._disk.is_short():
-                self.stop()
-            self._metrics.in_flight.set(self._publisher.in_flight)
-            self._metrics.outbox.set(len(self._outbox))
-            await asyncio.sleep(0.25)
 
     async def _poll_for_ever(self) -> None:
         timeout = aiohttp.ClientTimeout(total=self._request_limit_s)

@@ -9,12 +9,14 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from marketflow.services.environment import embedded_environment
 from marketflow.settings import Settings, load
 from marketflow.stack import kafka, postgres, s3, secrets
 
@@ -53,11 +55,16 @@ def _start(module: ModuleType, settings: Settings) -> subprocess.Popen[bytes]:
         )
 
 
-def _stop(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
+def _stop(
+    process: subprocess.Popen[bytes],
+    stop_signal: signal.Signals,
+    patience_s: float = 20,
+    send: Callable[[int, int], None] = os.killpg,
+) -> None:
     if process.poll() is None:
-        os.killpg(process.pid, stop_signal)
+        send(process.pid, stop_signal)
         try:
-            process.wait(20)
+            process.wait(patience_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
@@ -89,3 +96,27 @@ def temporary_stack(home: Path, **overrides: Any) -> Iterator[Settings]:
         # where the home could not be passed by the server's user its data lies elsewhere, and goes with the stack
         if not postgres.data_folder(settings).is_relative_to(settings.home):
             shutil.rmtree(postgres.data_folder(settings).parent)
+
+
+@contextmanager
+def child_process(
+    settings: Settings, name: str, *arguments: str, **variables: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`python arguments` with the stack's settings and `variables` in its environment, until the block ends.
+
+    It writes to `logs/<name>.log` under the home; it is asked to end (SIGTERM), and after a minute ended.
+    """
+    logs = settings.home / "logs"
+    logs.mkdir(exist_ok=True)
+    with (logs / f"{name}.log").open("ab") as log:
+        child = subprocess.Popen(  # noqa: S603 - own list
+            [sys.executable, *arguments],
+            env={**embedded_environment(settings), **variables},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield child
+    finally:
+        _stop(child, signal.SIGTERM, patience_s=60, send=os.kill)  # its own children are its to end

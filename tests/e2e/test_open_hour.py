@@ -3,46 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 
 from marketflow.paths import PROJECT_FOLDER
-from marketflow.services.environment import embedded_environment
 from marketflow.settings import Settings, load
 from marketflow.stack import replay
-from marketflow.stack.servers import free_ports
+from marketflow.stack.servers import child_process, free_ports
 from marketflow.warehouse.connection import connect
 from tests.e2e.conftest import run_dags, verify
-
-
-@contextmanager
-def _process(settings: Settings, name: str, *command: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    (settings.home / "logs").mkdir(exist_ok=True)
-    with (settings.home / "logs" / f"{name}.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            env={**embedded_environment(settings), **variables},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait(10)
 
 
 def _wait(settings: Settings, question: str, patience_s: float = 180.0) -> None:
@@ -73,10 +44,10 @@ def test_the_open_hour_of_a_running_market_is_true_from_the_exchange_to_sql(serv
     waits = {"MARKETFLOW_SIMULATOR_WAIT_FOR_LISTENER_S": "60"}
     with ExitStack() as running:
         triggers = {"MARKETFLOW_BRONZE_TRIGGER_S": "5", "MARKETFLOW_LIVE_TRIGGER_S": "3"}
-        running.enter_context(_process(settings, "stream", stream, **triggers))
-        running.enter_context(_process(settings, "simulator", "-m", "marketflow.simulator", **waits))
+        running.enter_context(child_process(settings, "stream", stream, **triggers))
+        running.enter_context(child_process(settings, "simulator", "-m", "marketflow.simulator", **waits))
         for source in producers:
-            running.enter_context(_process(settings, source.name, "-m", "marketflow.ingest", source.name, **often))
+            running.enter_context(child_process(settings, source.name, "-m", "marketflow.ingest", source.name, **often))
         _wait(settings, "select count(*) > 100 from live.price_metrics")
         _wait(settings, "select count(distinct source) = 3 from live.price_metrics")
         _wait(settings, "select count(*) = 4 from ops.layer_freshness where layer = 'bronze'")

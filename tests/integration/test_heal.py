@@ -26,10 +26,13 @@ from tests.integration.heal_stage import (
 )
 from tests.integration.producer_stage import Market, environment, ids, market, producer, stored, until
 
+# no other test's: whoever shares the broker with them (test_backfill has BTC-USD) would add to what they find
+DROPPED, CHOSEN = "BAND-BTC", "ETH-USD"
+
 
 def test_a_thousand_dropped_trades_are_healed_by_the_feed_that_lost_them(embedded: Settings, tmp_path: Path) -> None:
     with (
-        market(embedded, tmp_path / "market", "BTC-USD", "--rate", "400") as made,
+        market(embedded, tmp_path / "market", DROPPED, "--rate", "400") as made,
         producer(embedded, made, VENUE, "producer") as feed,
     ):
         until(lambda: feed.events("connected"), "a connection")
@@ -40,18 +43,18 @@ def test_a_thousand_dropped_trades_are_healed_by_the_feed_that_lost_them(embedde
         assert last - first + 1 == 1000
         (told,) = until(lambda: feed.events("healed"), "the heal")
         assert (told["trades"], told["tries"]) == (1000, 1)
-        until(lambda: ledger_rows(embedded, "BTC-USD") == [(first, last, "healed")], "a healed ledger")
+        until(lambda: ledger_rows(embedded, DROPPED) == [(first, last, "healed")], "a healed ledger")
         assert feed.stop() == 0, feed.output
         pages = answers(embedded, made.product)
         healed = trades_of(pages)
         assert sorted(item["trade_id"] for item in healed) == list(range(first, last + 1))
         assert_as_in_truth(healed, made)
     # the feed's trades and the healed ones are all that was made, each once
-    heard = ids(stored(embedded, "sim.crypto.trades.raw", f"{VENUE}|BTC-USD"))
+    heard = ids(stored(embedded, "sim.crypto.trades.raw", f"{VENUE}|{DROPPED}"))
     here = [*heard, *(item["trade_id"] for item in healed)]
     assert sorted(here) == list(range(min(here), max(here) + 1))
     with connect(embedded) as connection:
-        (row,) = ledger.listed(connection, open_only=False, product_id="BTC-USD")
+        (row,) = ledger.listed(connection, open_only=False, product_id=DROPPED)
     assert (row["attempts"], row["missing"], row["detail"]) == (1, 1000, None)
     assert row["latency_s"] > 0
     assert {
@@ -63,14 +66,14 @@ def test_a_thousand_dropped_trades_are_healed_by_the_feed_that_lost_them(embedde
         "origin": "heal",
         "http_status": "200",
     }
-    assert pages[0].headers["request"] == f"/products/BTC-USD/trades?after={last + 1}&limit=1000"
-    assert pages[0].headers["product_id"] == "BTC-USD"
+    assert pages[0].headers["request"] == f"/products/{DROPPED}/trades?after={last + 1}&limit=1000"
+    assert pages[0].headers["product_id"] == DROPPED
 
 
 @pytest.fixture(scope="module")
 def made(embedded: Settings, tmp_path_factory: pytest.TempPathFactory) -> Market:  # type: ignore[misc]
     """A market that goes on; the tests choose their holes in its history."""
-    with market(embedded, tmp_path_factory.mktemp("market") / "market", "ETH-USD", "--rate", "400") as running:
+    with market(embedded, tmp_path_factory.mktemp("market") / "market", CHOSEN, "--rate", "400") as running:
         traded(running, 4_000)
         yield running
 
@@ -121,7 +124,7 @@ async def test_a_venue_that_refuses_is_given_up_and_every_answer_is_kept(embedde
         ).fetchone()
     assert row is not None
     assert (row[0], row[1], row[3]) == ("unrecoverable", 2, None)
-    assert row[2].startswith("2 tries: coinbase_exchange answered 500 to /products/ETH-USD/trades?after=")
+    assert row[2].startswith(f"2 tries: coinbase_exchange answered 500 to /products/{CHOSEN}/trades?after=")
 
 
 async def test_an_answer_that_asks_for_a_pause_is_obeyed(embedded: Settings, made: Market) -> None:
