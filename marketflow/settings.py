@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Collection
 from datetime import timedelta
 from functools import cached_property
@@ -19,7 +20,13 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from marketflow.contracts.products import PRODUCTS, VS_CURRENCIES
 from marketflow.contracts.sources import SOURCES, Source
@@ -91,18 +98,18 @@ class Settings(BaseSettings):
     vs_currencies: CommaSeparated = ("usd",)
     coingecko_assets: int = Field(100, ge=1, le=10_000)
     # None: every 30 s, or as fast as the plan allows where that is slower
-    coingecko_poll_interval_s: float | None = Field(None, gt=0)
+    coingecko_poll_interval_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     coingecko_plan: Literal["keyless", "demo", "basic", "analyst", "lite", "pro"] = "keyless"
     coingecko_api_key: SecretStr | None = None
-    binance_prices_poll_interval_s: float = Field(30.0, gt=0)
+    binance_prices_poll_interval_s: float = Field(30.0, gt=0, allow_inf_nan=False)
     coincap_assets: int = Field(100, ge=1, le=2_000)
-    coincap_poll_interval_s: float | None = Field(None, gt=0)
+    coincap_poll_interval_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     coincap_plan: Literal["free", "paid"] = "free"
     coincap_api_key: SecretStr | None = None
     cryptocompare_symbols: CommaSeparated = (
         *("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "LTC", "AVAX", "LINK", "DOT", "USDT", "USDC"),
     )
-    cryptocompare_poll_interval_s: float | None = Field(None, gt=0)
+    cryptocompare_poll_interval_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     cryptocompare_plan: Literal["paid"] = "paid"
     cryptocompare_api_key: SecretStr | None = None
     # venue new: poll
@@ -110,7 +117,7 @@ class Settings(BaseSettings):
     # source ccxt: exchanges by their names in the library, products of each, what the library's classes are made with
     ccxt_exchanges: CommaSeparated = ()
     ccxt_products: CommaSeparated = ("BTC-USD",)
-    ccxt_poll_interval_s: float = Field(10.0, gt=0)
+    ccxt_poll_interval_s: float = Field(10.0, gt=0, allow_inf_nan=False)
     ccxt_limit: int = Field(1_000, ge=1)
     ccxt_options: dict[str, dict[str, Any]] = {}
 
@@ -168,7 +175,7 @@ class Settings(BaseSettings):
 
     # feeds
     feed_queue_messages: int = Field(120_000, ge=100)
-    feed_silence_s: float = Field(15.0, gt=0)
+    feed_silence_s: float = Field(15.0, gt=0, allow_inf_nan=False)
     # a feed on the broker's machine leaves, loudly, when less disk than this is free
     minimum_free_disk_bytes: int = Field(2 * 1024**3, ge=0)
     kafka_retention_hours: int = Field(168, ge=72)
@@ -224,9 +231,12 @@ class Settings(BaseSettings):
         idle = [name for name in self.sources or () if SOURCES[name].by_product and not self.products_of(SOURCES[name])]
         if idle:
             listed = sorted(name for name, product in PRODUCTS.items() if SOURCES[idle[0]].venue in product.names)
-            raise ValueError(f"source {idle[0]} trades none of MARKETFLOW_PRODUCTS; it knows {', '.join(listed)}")
+            raise ValueError(
+                f"MARKETFLOW_SOURCES: {idle[0]} trades none of MARKETFLOW_PRODUCTS ({', '.join(self.products)}); "
+                f"it knows {', '.join(listed)}"
+            )
         if "ccxt" in (self.sources or ()) and not self.ccxt_exchanges:
-            raise ValueError("source ccxt needs MARKETFLOW_CCXT_EXCHANGES, such as kraken,bitstamp")
+            raise ValueError("MARKETFLOW_SOURCES: ccxt needs MARKETFLOW_CCXT_EXCHANGES, such as kraken,bitstamp")
         return self
 
     @model_validator(mode="after")
@@ -357,6 +367,10 @@ class Settings(BaseSettings):
         return f"postgresql://{role}:{password}@{host}:{self.postgres_port}/{database or self.postgres_database}"
 
 
+# names of settings whose value is nobody's to read in a log
+_HIDDEN = ("key", "secret", "password", "token", "alert_url", "options")
+
+
 def _all_known(what: str, value: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
     unknown = [each for each in value if each not in known]
     if unknown or not value:
@@ -372,17 +386,25 @@ def load(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise ConfigurationError(sentence(error, "MARKETFLOW_")) from None
+    except SettingsError as error:
+        # pydantic names the field and the place: `error parsing value for field "ccxt_options" from source "…"`
+        field = re.search(r'field "(\w+)"', str(error))
+        name = f"MARKETFLOW_{field[1].upper()}" if field else str(error)
+        raise ConfigurationError(f"{name}: JSON is expected; .env.example has an example") from None
     except json.JSONDecodeError as error:
         raise ConfigurationError(f"stack.json of MARKETFLOW_HOME is not JSON: {error}") from None
 
 
 def sentence(error: ValidationError, prefix: str) -> str:
-    """The first thing that is wrong, by the variable's name."""
+    """The first thing that is wrong, by the variable's name; what may be a secret is not shown."""
     first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"]) or "settings"
+    said, name = first["msg"].removeprefix("Value error, "), ".".join(str(part) for part in first["loc"])
+    if not name:  # of several settings together: the sentence names them, and the input would be all there are
+        return said
     given = first.get("input")
     shown = ",".join(map(str, given)) if isinstance(given, list | tuple) else given
-    return f"{prefix}{name.upper()}: {first['msg'].removeprefix('Value error, ')} (got {shown!r})"
+    got = "" if any(word in name for word in _HIDDEN) else f" (got {shown!r})"
+    return f"{prefix}{name.upper()}: {said}{got}"
 
 
 def _refuse_unknown_names() -> None:

@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("marketflow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("marketflow")
 
 # A test's Spark lives for minutes and runs each plan once: compilers, Java's optimizing one and Spark's own, would take
 # a whole core for nothing. The end-to-end tests and the kills run it as it is shipped.

@@ -199,6 +199,7 @@ BACKFILL = Table(
         Column("status", Type.STRING, "running, done or failed; running without a process was killed"),
         Column("detail", Type.STRING, "why it failed, or what the history lacks", "", True),
         Column("updated_at", Type.TIMESTAMP, "when this row was written"),
+        Column("notes", Type.STRING, "JSON: what the pages before the cursor showed the history to lack", "", True),
     ),
     owner="backfill_history",
     description="What history was asked for, and where to go on: the cursor moves once Kafka has the page.",

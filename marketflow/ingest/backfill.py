@@ -34,6 +34,8 @@ from marketflow.warehouse.locks import table_lock
 
 # answers in a row that cannot be used, after which it has failed; each was asked for three times by then
 TRIES = 5
+# the venue has understood, and will say the same again
+REFUSED = (400, 404, 422)
 FIRST_WAIT_S = 1.0
 # a pause that a venue asks for is waited out up to this
 LONGEST_PAUSE_S = 300.0
@@ -113,6 +115,8 @@ def _walk(wish: Wish, state: backfills.State) -> TimeWalk:
         walk = TIME_WALKS[wish.venue](span, state.cursor)
     else:
         walk = CandleWalk(CANDLE_HISTORIES[wish.venue], wish.interval, span, state.cursor)
+    # a process that was killed has told nobody
+    walk.notes.extend(state.notes)
     if state.reached is not None:
         walk.reached_us = (state.reached - EPOCH) // timedelta(microseconds=1)
     return walk
@@ -191,8 +195,10 @@ class Work:
             except BannedError:
                 raise
             except (VenueError, HistoryError) as error:
-                pause_s = error.retry_after_s if isinstance(error, VenueError) else None
-                if number == TRIES - 1 or (pause_s or 0.0) > LONGEST_PAUSE_S:
+                pause_s, status = None, None
+                if isinstance(error, VenueError):
+                    pause_s, status = error.retry_after_s, error.http_status
+                if number == TRIES - 1 or (pause_s or 0.0) > LONGEST_PAUSE_S or status in REFUSED:
                     raise
                 wait_s = max(pause_s or 0.0, FIRST_WAIT_S * 2**number)
                 self._say(f"{error}; asked again in {wait_s:.0f} s")
@@ -223,7 +229,7 @@ class Work:
         reached = None if walk.reached_us is None else EPOCH + timedelta(microseconds=walk.reached_us)
         items = self._before.items + walk.items
         move = partial(backfills.move, cast(Connection, self._connection), self._wish.key)
-        move(cursor=walk.cursor, reached=reached, pages=self._pages, items=items)
+        move(cursor=walk.cursor, reached=reached, pages=self._pages, items=items, notes=walk.notes)
 
     def _plan(self) -> str:
         calls, call = self._walk.estimate, self._walk.call

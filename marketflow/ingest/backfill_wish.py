@@ -35,7 +35,10 @@ def moment(name: str, text: str, say: Callable[[str], None]) -> datetime:
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)
         say(f"{name} {text} has no zone: taken as {at.isoformat()}")
-    return at.astimezone(UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ConfigurationError(f"{name} {text!r} is before the year 1 or after 9999 in UTC") from None
 
 
 @dataclass(frozen=True, slots=True)

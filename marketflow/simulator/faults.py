@@ -111,7 +111,7 @@ class FaultRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     product: str | None = None
     channel: str | None = None
     count: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=86_400)] | None = None
     retry_after: Annotated[int, msgspec.Meta(ge=0)] = 30
     replace: bool = False
 
@@ -139,6 +139,12 @@ def refusal(request: FaultRequest) -> str:
     feed = FEED_CHANNELS.get(request.venue or "")
     if feed and request.product is not None and request.venue not in PRODUCTS[request.product].names:
         return f"{request.product} is not traded on {request.venue}"
+    if request.product is not None and request.venue in VENUES and not feed:
+        return f"a page of {request.venue} has many assets: {request.fault} cannot be ordered for {request.product}"
+    if request.fault in CONNECTION_FAULTS and request.venue in FEED_CHANNELS and request.channel != REST:
+        given = [name for name in ("product", "count") if getattr(request, name) is not None]
+        if given:
+            return f"{request.fault} ends or holds whole connections, once: {given[0]} means nothing to it"
     if request.channel == REST and request.fault in FEED_ONLY_FAULTS:
         return f"{request.fault} is a fault of a feed: a page cannot do it"
     if request.channel in (None, REST):
@@ -146,6 +152,8 @@ def refusal(request: FaultRequest) -> str:
     channels = [channel for venue in venues for channel in FEED_CHANNELS.get(venue, ())]
     if request.channel not in channels:
         return f"channel is one of {', '.join(dict.fromkeys(channels))}" if channels else f"{venues[0]} has no channels"
+    if request.fault in HTTP_FAULTS | PAGE_ONLY_FAULTS:
+        return f"{request.fault} is a fault of an answer to a request: channel {request.channel} cannot do it"
     trades_channels = [FEED_CHANNELS[venue][0] for venue in venues if venue in FEED_CHANNELS]
     if request.fault in TRADES_ONLY_FAULTS and request.channel not in trades_channels:
         return f"{request.fault} is a fault of trades: {', '.join(trades_channels)}"

@@ -54,4 +54,6 @@ def listed(settings: Settings, limit: int = 50) -> list[dict[str, Any]]:
 
 def render(rows: list[dict[str, Any]]) -> str:
     """As a table."""
-    return tables.records(rows) if rows else "nothing was backfilled; `marketflow backfill --help`"
+    # whole: two intervals may differ by less than a second
+    shown = [row | {name: row[name].isoformat() for name in ("start_ts", "end_ts")} for row in rows]
+    return tables.records(shown) if rows else "nothing was backfilled; `marketflow backfill --help`"

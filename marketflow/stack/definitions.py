@@ -122,6 +122,8 @@ def _producer(settings: Settings, source: Source) -> ServiceDefinition:
     if source.by_product:
         # its own products alone: another venue's do not make it start again
         own["MARKETFLOW_PRODUCTS"] = ",".join(settings.products_of(source))
+    # and so are the other sources: to it, they would have none of these products
+    own["MARKETFLOW_SOURCES"] = source.name
     return ServiceDefinition(
         name=source.service,
         command=(python(), "-m", "marketflow.ingest", source.name),

@@ -76,7 +76,7 @@ def _home(settings: Settings) -> Iterator[Finding]:
 def _last_error(settings: Settings, service: str) -> str:
     log = settings.home / "logs" / f"{service}.log"
     lines = log.read_text(errors="replace").splitlines()[-400:] if log.exists() else []
-    marked = [line for line in lines if re.search(r"error|exception|fatal|refused|marketflow:", line, re.IGNORECASE)]
+    marked = [line for line in lines if re.search(r"error|exception|fatal|refused|marketflow[:_]", line, re.IGNORECASE)]
     return (marked or lines or ["its log is empty"])[-1].strip()[:300]
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from marketflow.contracts.products import PRODUCTS
 from marketflow.errors import ConfigurationError, MarketflowError
 from marketflow.ingest.gaps import Gap
 from marketflow.ingest.healer import FIRST_WAIT_S, TRIES, Healer
@@ -58,6 +59,10 @@ class Wish:
         """Refuse what means nothing, in a sentence."""
         if self.venue is not None and self.venue not in HISTORIES:
             raise ConfigurationError(f"venue {self.venue!r} has no history to heal from; known: {', '.join(HISTORIES)}")
+        there = sorted(name for name, product in PRODUCTS.items() if self.venue is None or self.venue in product.names)
+        if self.product_id is not None and self.product_id not in there:
+            of = f"none of {self.venue}" if self.venue else "unknown"
+            raise ConfigurationError(f"product {self.product_id!r} is {of}; known: {', '.join(there)}")
         if (self.first_id is None) != (self.last_id is None):
             raise ConfigurationError("first and last are asked for together")
         if self.ids is not None and (self.venue is None or self.product_id is None):
@@ -144,6 +149,8 @@ def heal_holes(
     wish.check()
     if settings.dataset == "replay":
         raise ConfigurationError("MARKETFLOW_DATASET: replay is what its captures hold; nothing is healed there")
+    if wish.ids is not None:
+        asyncio.run(_refuse_what_is_not_yet(settings, wish))
     with table_lock(settings, "ops.trade_gap"):
         with SilverTrades(settings) as silver:
             report, tasks = _look(settings, silver, wish, dry_run, say)
@@ -152,6 +159,15 @@ def heal_holes(
         healed, given_up = asyncio.run(_work(settings, tasks, tries, first_wait_s))
     tried = sum(task.count for task in tasks)
     return HealReport(report.found, report.closed, tried, healed, given_up, report.false_heals)
+
+
+async def _refuse_what_is_not_yet(settings: Settings, wish: Wish) -> None:
+    """An id above the venue's newest is no trade that is missing: as a row of the ledger it would never be filled."""
+    venue, product_id, ids = wish.venue or "", wish.product_id or "", wish.ids or (0, 0)
+    async with RestClient(settings, KafkaPublisher(settings), HISTORIES[venue]) as client:
+        newest = await client.newest_id(product_id)
+    if ids[1] > newest:
+        raise ConfigurationError(f"last {ids[1]}: the newest trade of {product_id} at {venue} is {newest}")
 
 
 def _look(
@@ -170,7 +186,7 @@ def _look(
         for task in found:
             say(f"{task}: silver lacks them, and the ledger says nothing of it")
         opened = found if dry_run else [part for task in found for part in _open(connection, task)]
-        due = _due(connection, silver, wish, now, here)
+        due = _due(connection, silver, wish, now, here, say)
     tasks = [*opened, *due]
     for task in tasks:
         say(f"{task}: to be healed, missing since {task.detected_at:%Y-%m-%d %H:%M:%S} UTC")
@@ -230,7 +246,12 @@ def _open(connection: ledger.Connection, task: Task) -> list[Task]:
 
 
 def _due(
-    connection: ledger.Connection, silver: SilverTrades, wish: Wish, now: datetime, here: dict[Market, list[Range]]
+    connection: ledger.Connection,
+    silver: SilverTrades,
+    wish: Wish,
+    now: datetime,
+    here: dict[Market, list[Range]],
+    say: Say,
 ) -> list[Task]:
     """Rows that nobody works on, or that are asked for by number; with their times where a venue is asked by time."""
     since = None if wish.ids is not None else now - SETTLED
@@ -245,6 +266,9 @@ def _due(
     for row in rows:
         market = (row.venue, row.product_id)
         if row.detected_at == now or row.venue not in HISTORIES:
+            continue
+        if row.product_id not in PRODUCTS or row.venue not in PRODUCTS[row.product_id].names:
+            say(f"{Task(market, (row.first_missing_id, row.last_missing_id), row.detected_at)}: no such product there")
             continue
         # a dry run has closed nothing
         missing = id_ranges.without([(row.first_missing_id, row.last_missing_id)], here.get(market, []))

@@ -7,7 +7,10 @@ import os
 import socket
 
 import psutil
+from dotenv import dotenv_values
 
+from marketflow.errors import ConfigurationError
+from marketflow.paths import PROJECT_FOLDER
 from marketflow.settings import Settings
 from marketflow.stack.secrets import write_private
 
@@ -38,24 +41,39 @@ def _free_near(port: int, taken: set[int]) -> int:
     return next(candidate for candidate in range(port + 100, 65_000) if candidate not in taken and is_free(candidate))
 
 
+def _asked_for() -> dict[str, str]:
+    """Fields of ports that somebody set, and where: stack.json's ports rank below these, so they cannot be moved."""
+    file = PROJECT_FOLDER / ".env"
+    places = ((".env", dotenv_values(file) if file.exists() else {}), ("the environment", os.environ))
+    names = {f"MARKETFLOW_{field}".upper(): field for field in PORT_FIELDS}
+    return {names[name]: place for place, given in places for name, value in given.items() if name in names and value}
+
+
 def record(settings: Settings) -> list[str]:
     """Choose every port and write stack.json, while the stack is down. Returns a line for each that had to move.
 
-    A port that the environment sets is used as it is; if somebody holds it, the line says who and the port stays,
-    so that the server's own error is not the first the user hears of it.
+    Raises:
+        ConfigurationError: a port that the environment or .env sets is held by somebody, or set twice.
     """
     path = settings.home / "stack.json"
     recorded = json.loads(path.read_text()) if path.exists() else {}
-    chosen: dict[str, int] = {}
+    asked = _asked_for()
+    chosen: dict[int, str] = {}
     notes: list[str] = []
-    for name in PORT_FIELDS:
+    for name in sorted(PORT_FIELDS, key=lambda field: field not in asked):
         port = int(getattr(settings, name))
-        if not is_free(port) and f"MARKETFLOW_{name}".upper() in os.environ:
-            notes.append(f"{name} {port} is held by {holder(port)}, and MARKETFLOW_{name.upper()} asks for it")
-        elif not is_free(port) or port in chosen.values():
-            moved = _free_near(port, set(chosen.values()))
-            notes.append(f"{name} {port} is held by {holder(port)}: using {moved}")
+        other = chosen.get(port)
+        if name in asked:
+            variable = f"MARKETFLOW_{name.upper()} of {asked[name]}"
+            if other is not None:
+                raise ConfigurationError(f"{variable}: {port} is MARKETFLOW_{other.upper()} too; each needs its own")
+            if not is_free(port):
+                raise ConfigurationError(f"{variable}: {port} is held by {holder(port)}; end that, or set another port")
+        elif other is not None or not is_free(port):
+            moved = _free_near(port, {*chosen, *(int(getattr(settings, field)) for field in PORT_FIELDS)})
+            why = f"is {other}" if other is not None else f"is held by {holder(port)}"
+            notes.append(f"{name} {port} {why}: using {moved}")
             port = moved
-        chosen[name] = port
-    write_private(path, json.dumps(recorded | chosen, indent=1))
+        chosen[port] = name
+    write_private(path, json.dumps(recorded | {name: chosen_port for chosen_port, name in chosen.items()}, indent=1))
     return notes

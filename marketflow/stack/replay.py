@@ -21,6 +21,7 @@ from marketflow.stack import fresh as fresh_dataset
 from marketflow.stack import kafka, postgres, s3, secrets
 from marketflow.stack.backend import backend
 from marketflow.stack.outage import end_offsets
+from marketflow.stack.servers import die_with_parent
 from marketflow.warehouse import schema
 from marketflow.warehouse.connection import connect
 from marketflow.warehouse.publish import publish
@@ -101,6 +102,7 @@ def run_job(settings: Settings, name: str, *arguments: str) -> None:
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
             check=False,
         )
     if done.returncode != 0:

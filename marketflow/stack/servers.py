@@ -34,7 +34,8 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """In a child, before it becomes what it is to be: the kernel kills it when its parent is gone."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -50,7 +51,7 @@ def _start(module: ModuleType, settings: Settings) -> subprocess.Popen[bytes]:
             stderr=log,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # a test that dies leaves nothing behind
+            preexec_fn=die_with_parent,  # a test that dies leaves nothing behind
             cwd="/" if name == "postgres" else None,
         )
 

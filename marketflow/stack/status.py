@@ -97,6 +97,12 @@ def _service_problems(services: dict[str, ServiceStatus], stopped_by_hand: set[s
     ]
 
 
+def running_dataset(settings: Settings) -> str:
+    """The dataset that `up` last started in this home."""
+    note = settings.home / "run" / "dataset"
+    return note.read_text().strip() if note.exists() else settings.dataset
+
+
 def collect(settings: Settings) -> Status:
     """Ask every part. A part that does not answer becomes a problem, not an error."""
     services = backend(settings).status()
@@ -109,6 +115,11 @@ def collect(settings: Settings) -> Status:
             ).fetchall()
             warnings = [f"{name} is stopped since {at:%H:%M:%S} UTC, by {who}" for name, who, at in by_hand]
             warnings += _new_holes(connection)
+            running = running_dataset(settings)
+            if running != settings.dataset:
+                warnings.append(
+                    f"dataset {running} runs in this home: its are the services, {settings.dataset} is at rest"
+                )
             layers = _layers(connection, now)
             lag = _lag(settings, connection)
             gaps = connection.execute("select count(*) from ops.trade_gap where status = 'open'").fetchone()

@@ -10,11 +10,11 @@ import psycopg
 
 from marketflow.catalog import movers, render
 from marketflow.catalog.queries import run_on_postgres
-from marketflow.errors import SetupError
+from marketflow.errors import ConfigurationError, SetupError
 from marketflow.services.supervisor import SupervisorBackend
 from marketflow.settings import Settings, load
 from marketflow.simulator import configuration
-from marketflow.stack import airflow, kafka, ports, postgres, s3, secrets
+from marketflow.stack import airflow, kafka, ports, postgres, s3, secrets, status
 from marketflow.stack.announce import check_plans, warm_up
 from marketflow.stack.backend import backend
 from marketflow.warehouse import schema
@@ -22,6 +22,7 @@ from marketflow.warehouse.connection import connect
 
 Say = Callable[[str], None]
 FIRST_ROWS_TIMEOUT_S = 240.0
+SETTLE_S = 20.0
 
 
 class _Steps:
@@ -86,12 +87,10 @@ def _wait_for_rows(settings: Settings, since: datetime, step: _Steps) -> None:
         time.sleep(0.5)
 
 
-def _first_prices(settings: Settings) -> str:
-    result = run_on_postgres(
-        settings,
-        "select symbol, price, change_1min, change_5min, sma_5m, ema_3m, ts from live.price_metrics "
-        "where ts > now() - interval '10 minutes' order by ts desc, market_cap_rank limit 5",
-    )
+def _first_prices(settings: Settings, since: datetime) -> str:
+    columns = "source, symbol, price, change_1min, change_5min, sma_5m, ema_3m, ts"
+    newest = f"select {columns} from live.price_metrics where polled_at >= '{since.isoformat()}'"  # noqa: S608 - a time
+    result = run_on_postgres(settings, f"{newest} order by ts desc, market_cap_rank limit 5")
     return render.table(result.columns, result.rows)
 
 
@@ -103,6 +102,7 @@ def run(settings: Settings, say: Say) -> None:
     check_plans(settings)
     secrets.ensure(settings)  # first of all: the services' environments hold them
     supervisor = backend(settings)
+    _refuse_another_dataset(settings, supervisor)
     settings = _prepare(settings, supervisor, step)
     if settings.dataset == "live":
         for line in warm_up(settings):
@@ -117,12 +117,40 @@ def run(settings: Settings, say: Say) -> None:
         step("made Airflow's metadata database")
     _wait_for_rows(settings, since, step)
     step("first live rows are in PostgreSQL")
-    say(_first_prices(settings))
+    say(_first_prices(settings, since))
     step("starting Airflow")
     _start(supervisor, settings, {"airflow"})
     airflow.wait_until_healthy(settings)
+    _refuse_what_does_not_run(supervisor)
     step("everything runs")
     _farewell(settings, say)
+
+
+def _refuse_what_does_not_run(supervisor: SupervisorBackend) -> None:
+    """A service may end once and come back; one that is still paused after a while will not come by itself."""
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        sick = {n: one for n, one in supervisor.status().items() if one.state not in ("running", "starting", "stopped")}
+        if not sick:
+            return
+        if time.monotonic() > deadline:
+            told = "; ".join(
+                f"{name} is {one.state}{': ' + one.detail if one.detail else ''}" for name, one in sick.items()
+            )
+            raise SetupError(f"not everything runs: {told}. `marketflow doctor` says why; the rest goes on")
+        time.sleep(1)
+
+
+def _refuse_another_dataset(settings: Settings, supervisor: SupervisorBackend) -> None:
+    """One home runs one dataset at a time: the other's producers would be replaced without a word."""
+    note, running = settings.home / "run" / "dataset", status.running_dataset(settings)
+    if supervisor.client.is_up() and running != settings.dataset:
+        raise ConfigurationError(
+            f"MARKETFLOW_DATASET: {running} runs in this home, not {settings.dataset}: `make down` first, or give the "
+            "other a MARKETFLOW_HOME of its own"
+        )
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(f"{settings.dataset}\n")
 
 
 def _now(settings: Settings) -> datetime:

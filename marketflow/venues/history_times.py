@@ -112,7 +112,9 @@ class _ById(TimeWalk):
         else:
             self.looking, self.call = False, self._page(self._border())
             last = self._last_id(search)
-            self.estimate = None if last is None else max(0, abs(self._border() - last)) // PAGE_LIMIT + 1
+            # a history may begin long after the border that a search from id 1 comes to
+            first = max(self._border(), search.first_above or 0)
+            self.estimate = None if last is None else max(0, abs(first - last)) // PAGE_LIMIT + 1
 
     def _point(self, value: bytes) -> Point | None:
         """The one trade of a page."""

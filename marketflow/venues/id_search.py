@@ -42,6 +42,8 @@ class IdSearch:
         # ids below it are older; none below 1 exists
         self.below = 1
         self.above = newest.trade_id + 1
+        # the trade that a venue told of when it was asked for the nearest one from `above` on
+        self.first_above: int | None = None
         self._leap = FIRST_LEAP
         self._guesses = 0
         self._leaping = True
@@ -84,6 +86,8 @@ class IdSearch:
             self.below = max(self.below, trade.trade_id + 1)
             self._leaping = False
         else:
+            if trade is not None and probe <= self.above:
+                self.first_above = trade.trade_id
             self.above = min(self.above, probe)
         self._next()
 

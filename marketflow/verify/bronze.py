@@ -163,9 +163,9 @@ def _offsets(case: Case, topic: Topic) -> None:
         reason = f"topic {full_name} is empty" if is_fine else None
         case.nothing_compared("bronze", table, KIND_OF[topic.name], reason=reason)
     else:
-        case.nothing_compared(
-            "bronze", table, KIND_OF[topic.name], reason="no record is in scope" if case.since_us else None
-        )
+        later = all(offsets.at_cut <= offsets.low for offsets in kafka.values())
+        reason = "its first record came after the cut" if later else "no record is in scope" if case.since_us else None
+        case.nothing_compared("bronze", table, KIND_OF[topic.name], reason=reason)
 
 
 def _edges(case: Case, topic: Topic, part: int, offsets: PartitionOffsets, low: int | None, high: int | None) -> None:

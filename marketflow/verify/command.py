@@ -22,7 +22,10 @@ CANNOT_JUDGE = 2
 
 
 def _moment(text: str) -> datetime:
-    found = datetime.fromisoformat(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no time, as 2026-11-21T10:00Z is") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 

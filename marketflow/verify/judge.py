@@ -53,8 +53,16 @@ def run(
             since = (report.cut or datetime.now(UTC)) - timedelta(hours=hours)
         case.since_us = cut.microseconds(since) if since is not None else None
         output(_headline(case))
-        if at_rest or report.cut is not None:
+        missing = sorted(name for name, mark in report.complete_through.items() if mark is None)
+        if at_rest or not missing:
             _judge(case)
+        else:
+            # what follows from a layer that is not there yet would look like a hundred faults of all the others
+            report.notes.append(
+                f"nothing was judged: {', '.join(missing)} {'has' if len(missing) == 1 else 'have'} never been "
+                "filled. After `make up` Dags advance and publish_* do it within about ten minutes: ask again then, "
+                "and `marketflow status` if it stays so"
+            )
     report.seconds = time.monotonic() - started
     return report
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -14,7 +16,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 Status = Literal["running", "done", "failed"]
 
 _KEYS = "source = %s and product_id = %s and what = %s and start_ts = %s and end_ts = %s"
-_READ = f"select cursor, reached_ts, pages, items, status, detail from ops.backfill where {_KEYS}"  # noqa: S608 - above
+_READ = f"select cursor, reached_ts, pages, items, status, detail, notes from ops.backfill where {_KEYS}"  # noqa: S608 - above
 _BEGIN = """
 insert into ops.backfill (source, product_id, what, start_ts, end_ts, pages, items, status, updated_at)
 values (%s, %s, %s, %s, %s, 0, 0, 'running', now())
@@ -23,7 +25,8 @@ do update set status = 'running', detail = null, updated_at = now()
 """
 _FORGET = f"delete from ops.backfill where {_KEYS}"  # noqa: S608 - above
 _MOVE = f"""
-update ops.backfill set cursor = %s, reached_ts = %s, pages = %s, items = %s, updated_at = now() where {_KEYS}
+update ops.backfill set cursor = %s, reached_ts = %s, pages = %s, items = %s, notes = %s, updated_at = now()
+where {_KEYS}
 """  # noqa: S608 - above
 _END = f"update ops.backfill set status = %s, detail = %s, updated_at = now() where {_KEYS}"  # noqa: S608 - above
 _HELD = """
@@ -65,12 +68,16 @@ class State:
     items: int = 0
     status: Status | None = None
     detail: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read(connection: Connection, key: Key) -> State:
     """The row; an empty state where there is none."""
     row = connection.execute(_READ, key.values).fetchone()
-    return State() if row is None else State(*row)
+    if row is None:
+        return State()
+    cursor, reached, pages, items, status, detail, notes = row
+    return State(cursor, reached, pages, items, status, detail, tuple(json.loads(notes or "[]")))
 
 
 def begin(connection: Connection, key: Key, *, again: bool) -> None:
@@ -82,10 +89,17 @@ def begin(connection: Connection, key: Key, *, again: bool) -> None:
 
 
 def move(
-    connection: Connection, key: Key, *, cursor: str | None, reached: datetime | None, pages: int, items: int
+    connection: Connection,
+    key: Key,
+    *,
+    cursor: str | None,
+    reached: datetime | None,
+    pages: int,
+    items: int,
+    notes: Sequence[str] = (),
 ) -> None:
-    """Everything before the cursor is in Kafka."""
-    connection.execute(_MOVE, (cursor, reached, pages, items, *key.values))
+    """Everything before the cursor is in Kafka; `notes` say what of the history was not to be had."""
+    connection.execute(_MOVE, (cursor, reached, pages, items, json.dumps(list(notes)), *key.values))
 
 
 def end(connection: Connection, key: Key, status: Status, detail: str | None) -> None:

@@ -143,6 +143,31 @@ def test_a_killed_backfill_goes_on_and_brings_every_trade_of_the_interval(
     assert len(pages(embedded, asked)) == len(after)
 
 
+def test_what_the_history_lacks_is_told_though_the_process_that_saw_it_was_killed(
+    embedded: Settings, made: Market
+) -> None:
+    asked, _ = interval(made, COINBASE, 3_210, 9_870)
+    with connect(embedded, autocommit=True) as connection:
+        backfills.begin(connection, asked.key, again=False)
+    with command(embedded, made, asked) as process:
+        until(lambda: state(embedded, asked).pages >= 2 or process.child.poll() is not None, "two pages")
+        process.kill()
+    killed = state(embedded, asked)
+    with connect(embedded, autocommit=True) as connection:
+        backfills.move(
+            connection,
+            asked.key,
+            cursor=killed.cursor,
+            reached=killed.reached,
+            pages=killed.pages,
+            items=killed.items,
+            notes=["the history leaves out 7"],
+        )
+    status, said = done(embedded, made, asked)
+    assert status == 0, said
+    assert (state(embedded, asked).detail or "").startswith("the history leaves out 7")
+
+
 def assert_next_is_at_the_cursor(venue: str, cursor: str, request: str) -> None:
     name = {COINBASE: "after", BINANCE: "fromId", ADVANCED: "end"}[venue]
     assert f"{name}={cursor}" in request.partition("?")[2].split("&")

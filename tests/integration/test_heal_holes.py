@@ -184,6 +184,39 @@ def test_one_run_at_a_time_and_wishes_that_mean_nothing_are_refused(settings: Se
         heal_holes(settings.model_copy(update={"dataset": "replay"}))
 
 
+def test_a_product_that_a_venue_does_not_have_and_ids_that_are_not_yet_are_refused_before_anything_is_written(
+    settings: Settings, silver: Silver
+) -> None:
+    newest = 10**15
+    for wish, words in (
+        (Wish(VENUE, "NOPE", 1, 2), f"product 'NOPE' is none of {VENUE}; known: "),
+        (Wish("binance", "BTC-USD", 1, 2), "product 'BTC-USD' is none of binance; known: "),
+        (Wish(product_id="NOPE"), "product 'NOPE' is unknown; known: "),
+        (Wish(VENUE, PRODUCT, newest, newest), f"last {newest}: the newest trade of {PRODUCT} at {VENUE} is "),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            heal_holes(settings, wish)
+    with connect(settings) as connection:
+        assert connection.execute("select 1 from ops.trade_gap where product_id = 'NOPE'").fetchone() is None
+    assert rows(settings, silver.start) == []
+
+
+def test_a_row_of_no_product_stops_no_other(settings: Settings, silver: Silver) -> None:
+    silver.add(*range(100), *range(110, 200))
+    with connect(settings) as connection:
+        connection.execute(
+            "insert into ops.trade_gap (venue, product_id, first_missing_id, last_missing_id, detected_at, "
+            "detected_by, cause, status, attempts) "
+            "values (%s, 'NOPE', 1, 5, now() - interval '1 hour', 'silver', 'unknown', 'open', 0)",
+            (VENUE,),
+        )
+    said: list[str] = []
+    assert heal_holes(settings, say=said.append) == HealReport(found=10, tried=10, healed=10)
+    assert f"{VENUE} NOPE 1 to 5 (5 trades): no such product there" in said
+    with connect(settings) as connection:
+        connection.execute("delete from ops.trade_gap where product_id = 'NOPE'")
+
+
 @pytest.fixture
 def as_a_process(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings in the environment, as a command or a task finds them."""

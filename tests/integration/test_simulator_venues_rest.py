@@ -281,6 +281,12 @@ def test_by_chance_a_page_tells_another_currency_and_the_truth_does_not(launch: 
         ({"fault": "page_hole", "venue": "coincap"}, "page_hole is a fault of REST trades"),
         ({"fault": "drop", "venue": "cryptocompare"}, "drop is a fault of a feed"),
         ({"fault": "reorder", "venue": "binance", "channel": "rest"}, "a page cannot do it"),
+        ({"fault": "http_429", "venue": "coinbase_exchange", "channel": "matches"}, "is a fault of an answer to a"),
+        ({"fault": "page_hole", "channel": "matches"}, "is a fault of an answer to a request"),
+        ({"fault": "http_429", "venue": "coingecko", "product": "BTC-USD"}, "a page of coingecko has many assets"),
+        ({"fault": "disconnect", "venue": "binance", "count": 7}, "count means nothing to it"),
+        ({"fault": "half_frame", "venue": "binance", "product": "BTC-USDT"}, "product means nothing to it"),
+        ({"fault": "late", "venue": "binance", "seconds": 1e308}, "<= 86400"),
     ],
 )
 def test_what_a_venue_cannot_do_is_refused_with_a_sentence(simulator: Simulator, body: Message, words: str) -> None:

@@ -324,6 +324,19 @@ def test_a_healed_hole_whose_ids_are_missing_is_named_and_its_ids_are_missing(wo
     assert report.problems[0].examples[0] == "coinbase_exchange BTC-USD 1201"
 
 
+def test_a_layer_that_was_never_filled_is_named_and_nothing_else_is_blamed(world: World) -> None:
+    """A stack that has just come up: what the layers after it lack would look like a hundred faults."""
+    with changed_ops(
+        world,
+        "update ops.layer_mark set table_name = 'later' where table_name = 'silver.trades'",
+        "update ops.layer_mark set table_name = 'silver.trades' where table_name = 'later'",
+    ):
+        report = judged(world)
+    assert found(report) == [("cut", "silver.trades", "all", "no complete_through")]
+    assert report.comparisons == []
+    assert [note for note in report.notes if note.startswith("nothing was judged: silver.trades has never been filled")]
+
+
 def test_a_cut_older_than_ten_minutes_is_not_clean_and_names_the_layer(world: World) -> None:
     mark = "where table_name = 'gold.bars'"
     with changed_ops(

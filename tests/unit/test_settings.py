@@ -45,7 +45,9 @@ def test_the_environment_wins_over_what_up_recorded(tmp_path: Path, monkeypatch:
         ("MARKETFLOW_PRODUCT", "ETH-USD", "MARKETFLOW_PRODUCT of the environment is no .*mean MARKETFLOW_PRODUCTS?"),
         ("MARKETFLOW_XQ", "1", "MARKETFLOW_XQ of the environment is no setting of marketflow; .env.example lists them"),
         ("MARKETFLOW_COINGECKO_POLL_INTERVAL_S", "0", "MARKETFLOW_COINGECKO_POLL_INTERVAL_S: .*greater than 0"),
+        ("MARKETFLOW_COINGECKO_POLL_INTERVAL_S", "inf", "MARKETFLOW_COINGECKO_POLL_INTERVAL_S: .*finite"),
         ("MARKETFLOW_KAFKA_PORT", "many", "MARKETFLOW_KAFKA_PORT: .*valid integer"),
+        ("MARKETFLOW_CCXT_OPTIONS", "nojson", "MARKETFLOW_CCXT_OPTIONS: JSON is expected"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(
@@ -96,3 +98,17 @@ def test_only_in_a_container_is_there_anything_to_listen_to_from_outside(tmp_pat
     hosts = {deployment: load(home=tmp_path, deployment=deployment).listen_host for deployment in ("embedded", "aws")}
     assert set(hosts.values()) == {"127.0.0.1"}
     assert load(home=tmp_path, deployment="compose").listen_host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"MARKETFLOW_SOURCES": "ccxt"}, {"MARKETFLOW_CCXT_OPTIONS": '{"secret": "S3CRET"'}],
+    ids=["several", "json"],
+)
+def test_no_error_shows_a_key(monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str]) -> None:
+    for name, value in {"MARKETFLOW_COINGECKO_API_KEY": "CG-S3CRET", **wrong}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load()
+    assert "S3CRET" not in str(caught.value)
+    assert str(caught.value).startswith(f"{next(iter(wrong))}: ")

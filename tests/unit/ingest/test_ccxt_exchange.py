@@ -73,7 +73,7 @@ def test_in_sim_an_exchange_is_asked_at_the_simulator_unless_its_urls_are_given(
 
 
 def test_the_source_without_exchanges_and_products_that_nobody_knows_are_refused_with_the_settings() -> None:
-    with pytest.raises(ConfigurationError, match="source ccxt needs MARKETFLOW_CCXT_EXCHANGES"):
+    with pytest.raises(ConfigurationError, match="MARKETFLOW_SOURCES: ccxt needs MARKETFLOW_CCXT_EXCHANGES"):
         settings(ccxt_exchanges=())
     with pytest.raises(ConfigurationError, match="MARKETFLOW_CCXT_PRODUCTS: unknown product ABC-XYZ"):
         settings(ccxt_products="ABC-XYZ")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from marketflow.contracts.sources import SOURCES
 from marketflow.errors import ConfigurationError
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.services.definitions import ServiceDefinition, configuration_hash
@@ -99,11 +100,31 @@ def test_the_exchange_waits_for_the_feeds_that_run_and_for_no_other(
 
 def test_a_source_that_was_asked_for_and_has_no_product_is_refused_with_what_it_knows() -> None:
     with pytest.raises(
-        ConfigurationError, match=r"source binance trades none of MARKETFLOW_PRODUCTS; it knows .*BTC-USDT"
+        ConfigurationError,
+        match=r"MARKETFLOW_SOURCES: binance trades none of MARKETFLOW_PRODUCTS \(.*\); it knows .*BTC-USDT",
     ):
         load(sources=("binance",), products=("BTC-USD",))
     with pytest.raises(ConfigurationError, match="MARKETFLOW_SOURCES: unknown source kraken; known: binance, "):
         load(sources=("kraken",))
+
+
+@pytest.mark.parametrize(
+    "chosen", [tuple(name for name in SOURCES if name != "ccxt"), ("binance", "coinbase_exchange")]
+)
+def test_a_producer_can_start_with_what_its_service_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: tuple[str, ...]
+) -> None:
+    """Its own products, and its own source: of the others it would have no product."""
+    services = by_name(tmp_path, sources=chosen)
+    for name in chosen:
+        given = services[SOURCES[name].service].environment
+        with monkeypatch.context() as patch:
+            for variable, value in given.items():
+                if variable.startswith("MARKETFLOW_"):
+                    patch.setenv(variable, value)
+            settings = load()
+        assert [source.name for source in settings.active_sources] == [name]
+        assert not SOURCES[name].by_product or settings.products_of(SOURCES[name])
 
 
 def test_commands_are_those_of_the_services_own_modules(tmp_path: Path) -> None:

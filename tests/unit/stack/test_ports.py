@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from marketflow.errors import ConfigurationError
 from marketflow.settings import load
 from marketflow.stack import ports
 
@@ -34,12 +35,37 @@ def test_a_taken_port_is_replaced_and_its_holder_named(tmp_path: Path) -> None:
     assert f"using {chosen}" in "\n".join(notes)
 
 
-def test_a_taken_port_that_was_asked_for_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_taken_port_that_was_asked_for_is_refused_with_its_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         taken = holder.getsockname()[1]
         monkeypatch.setenv("MARKETFLOW_KAFKA_PORT", str(taken))
-        notes = ports.record(load(home=tmp_path))
-    assert json.loads((tmp_path / "stack.json").read_text())["kafka_port"] == taken
-    assert "MARKETFLOW_KAFKA_PORT asks for it" in "\n".join(notes)
+        with pytest.raises(ConfigurationError) as refused:
+            ports.record(load(home=tmp_path))
+    said = f"MARKETFLOW_KAFKA_PORT of the environment: {taken} is held by pid {os.getpid()} "
+    assert str(refused.value).startswith(said)
+    assert not (tmp_path / "stack.json").exists()
+
+
+def test_a_port_of_dotenv_is_asked_for_too_and_a_default_makes_way_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ports, "PROJECT_FOLDER", tmp_path)
+    settings = load(home=tmp_path)
+    settings = load(home=tmp_path, s3_port=settings.kafka_port)
+    (tmp_path / ".env").write_text(f"MARKETFLOW_S3_PORT={settings.kafka_port}\n")
+    (note,) = ports.record(settings)
+    recorded = json.loads((tmp_path / "stack.json").read_text())
+    assert recorded["s3_port"] == settings.s3_port
+    assert note == f"kafka_port {settings.kafka_port} is s3_port: using {recorded['kafka_port']}"
+    assert len(set(recorded.values())) == len(recorded)
+
+
+def test_one_port_asked_for_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("S3", "KAFKA"):
+        monkeypatch.setenv(f"MARKETFLOW_{name}_PORT", "25999")
+    with pytest.raises(ConfigurationError, match=r"25999 is MARKETFLOW_.*_PORT too; each needs its own"):
+        ports.record(load(home=tmp_path))

@@ -1,4 +1,4 @@
-"""A home that never ran has no secrets when `up` begins: they come before anything that holds them."""
+"""What `up` makes sure of before it starts anything."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from marketflow.errors import ConfigurationError
+from marketflow.services.supervisor_client import SupervisorClient
 from marketflow.settings import load
 from marketflow.stack import up
 from marketflow.stack.backend import backend
@@ -28,3 +30,14 @@ def test_up_in_an_empty_home_makes_the_secrets_before_it_asks_for_the_services(
 
     assert (tmp_path / "home" / "secrets.json").stat().st_mode & 0o777 == 0o600
     assert "airflow-scheduler" in backend(settings).definitions
+
+
+def test_up_of_a_second_dataset_in_a_home_where_one_runs_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "dataset").write_text("live\n")
+    monkeypatch.setattr(SupervisorClient, "is_up", lambda self: True)
+    with pytest.raises(ConfigurationError, match="live runs in this home, not sim: `make down` first"):
+        up.run(load(home=tmp_path, dataset="sim"), lambda _: None)
+    assert (tmp_path / "run" / "dataset").read_text() == "live\n"

@@ -241,6 +241,14 @@ def test_a_history_that_begins_later_than_asked_is_asked_twice_and_noted() -> No
         assert walk.notes == ([note] if note else ["the history begins with trade 5000"])
 
 
+def test_a_plan_counts_the_pages_of_what_there_is_however_high_its_ids() -> None:
+    trades = market(1, 3_000, 40.0, 700_000_000)
+    walk = TIME_WALKS[BINANCE](span(BINANCE, NOON_US - 10**12, trades[-1][1] + 1, trades), None)
+    told = walked(walk, Venue(BINANCE, trades))
+    assert walk.estimate is not None
+    assert abs(walk.estimate - len(told.ids) // 1_000) <= 2
+
+
 @pytest.mark.parametrize("name", [COINBASE, BINANCE])
 def test_ids_that_two_answers_leave_out_are_noted_and_those_of_one_answer_are_asked_for_again(name: str) -> None:
     trades = market(2, 4_000, 40.0)
