@@ -36,6 +36,7 @@ check: setup ## Lint, types, SQL, imports, contracts, compose file
 	.venv/bin/yamllint -s docker-compose.yaml .pre-commit-config.yaml
 	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yaml
 	$(PYTHON) -m marketflow.contracts.document --check
+	$(PYTHON) -m marketflow.features.trades.document --check
 
 format: setup ## Let ruff and sqlfluff rewrite what they can
 	.venv/bin/ruff format .
@@ -57,8 +58,9 @@ figures: setup ## Measure the stack that is up: start, latencies, memory, proces
 replay-captures: setup ## Replay every capture of a folder: make replay-captures CAPTURES=DIR [VS_CURRENCY=usd]
 	$(PYTHON) -m benchmarks.replay_captures "$(CAPTURES)" $(VS_CURRENCY)
 
-docs: setup ## Rewrite the generated docs (docs/tables.md)
+docs: setup ## Rewrite the generated docs (docs/tables.md, docs/features.md)
 	$(PYTHON) -m marketflow.contracts.document
+	$(PYTHON) -m marketflow.features.trades.document
 
 dag: setup ## Run one Dag once, in a database of its own: make dag DAG=gold_bars DATE=2026-11-20T05:00
 	@scripts/dag "$(DAG)" "$(DATE)"

@@ -1,0 +1,1 @@
+"""Trade features and targets: one pure kernel for batch, stream, backfill and a researcher's file."""
