@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from marketflow import __version__, cli_venue, settings
+from marketflow import __version__, cli_features, cli_venue, settings
 from marketflow.errors import ConfigurationError, MarketflowError
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ app = typer.Typer(
 quarantine_app = typer.Typer(help="Rejected items: what was refused, why, and its bytes.", no_args_is_help=True)
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(cli_venue.app, name="venue")
+app.add_typer(cli_features.app, name="features")
+app.add_typer(cli_features.metrics_app, name="metrics")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
 

@@ -74,5 +74,11 @@ class VerificationError(MarketflowError):
     """`marketflow verify` found missing, duplicate, extra or differing rows."""
 
 
+class InputError(MarketflowError):
+    """A file that somebody gave lacks a column, or holds what its contract does not allow; the message says which."""
+
+    exit_code = 2
+
+
 class KernelError(MarketflowError):
     """A kernel was given rows that its contract excludes, or a result does not fit its column."""
