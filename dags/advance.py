@@ -3,8 +3,8 @@
 Turns new bronze messages into typed, deduplicated trades, quotes, prices and candles, and brings gold's open hour up to
 date.
 
-**Reads** bronze.* · **Writes** silver.*, every touched hour of gold.bars, gold.price_metrics and gold.top_movers, the
-open one too (`is_complete` false) · **Schedule** every 5 minutes
+**Reads** bronze.* · **Writes** silver.*, every touched hour of gold.bars, gold.price_metrics, gold.top_movers and
+gold.trade_features, the open one too (`is_complete`, `is_final` false) · **Schedule** every 5 minutes
 
 **Rerun** safe: a watermark moves only with the rows it covers.
 **Backfill** not this Dag: `scripts/airflow backfill create --dag-id silver …` restates whole hours.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow.sdk import Asset
 
 SILVER_TABLES = ("silver.trades", "silver.quotes", "silver.asset_prices", "silver.candles")
-GOLD_TABLES = ("gold.price_metrics", "gold.top_movers", "gold.bars")
+GOLD_TABLES = ("gold.price_metrics", "gold.top_movers", "gold.bars", "gold.trade_features")
 
 SILVER = {
     name: Asset(name, uri=f"marketflow://lake/{name.replace('.', '/')}", group="silver") for name in SILVER_TABLES

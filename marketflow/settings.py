@@ -185,6 +185,8 @@ class Settings(BaseSettings):
     change_tolerance_s: int = Field(90, ge=0, le=936)
     movers_per_direction: int = Field(5, ge=1, le=50)
     publish_days: int = Field(30, ge=1)
+    # a row has 130 columns: the lake has them all, PostgreSQL the newest
+    publish_feature_hours: int = Field(24, ge=1)
 
     # where alerts are posted (a JSON webhook); None means the log only
     alert_url: HttpUrl | None = None
@@ -288,6 +290,12 @@ class Settings(BaseSettings):
     def published_window(self) -> timedelta:
         """How far back PostgreSQL holds prices and gold; a replay's captures are as old as they are, so all of them."""
         return timedelta(days=36_500 if self.dataset == "replay" else self.publish_days)
+
+    @property
+    def published_features_window(self) -> timedelta:
+        """How far back PostgreSQL holds trade features; of a replay all, as of everything else."""
+        hours = timedelta(hours=self.publish_feature_hours)
+        return self.published_window if self.dataset == "replay" else min(self.published_window, hours)
 
     # endpoints
     @property

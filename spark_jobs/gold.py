@@ -24,7 +24,11 @@ from marketflow.lake import gold, gold_hours
 from marketflow.lake.session import spark
 from marketflow.settings import load
 
-JOBS = {"gold.bars": ("gold.bars",), "gold.price_metrics": ("gold.price_metrics", "gold.top_movers")}
+JOBS = {
+    "gold.bars": ("gold.bars",),
+    "gold.price_metrics": ("gold.price_metrics", "gold.top_movers"),
+    "gold.trade_features": ("gold.trade_features",),
+}
 
 
 def hours_of(text: str) -> list[datetime]:

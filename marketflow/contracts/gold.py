@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from marketflow.contracts.columns import Column, Table, Type
 
 MEASURES = (
@@ -114,5 +117,31 @@ BARS = Table(
     hour_column="open_ts",
 )
 
-GOLD_TABLES = (PRICE_METRICS, TOP_MOVERS, BARS)
+# generated from the kernel's catalogue: docs/features.md says more of each
+_FEATURES = (Path(__file__).parent / "trade_features.ndjson").read_text().splitlines()
+
+TRADE_FEATURES = Table(
+    layer="gold",
+    name="trade_features",
+    grain="one row per trade with 500 trades before it",
+    key=("venue", "product_id", "trade_id"),
+    columns=(
+        Column("venue", Type.STRING, "coinbase_exchange, …; no venue ccxt_*, whose ids tell of no missing trade"),
+        Column("product_id", Type.STRING, "canonical product"),
+        Column("trade_id", Type.LONG, "the venue's id; the order of the rows"),
+        Column("event_ts", Type.TIMESTAMP, "when the venue says it happened"),
+        Column("price", Type.MONEY, "of the trade", "quote currency"),
+        Column("size", Type.MONEY, "of the trade", "base currency"),
+        Column("taker_side", Type.STRING, "buy or sell: what the taker did"),
+        *(Column(**line | {"type": Type[line["type"]]}) for line in map(json.loads, _FEATURES)),
+        Column("is_final", Type.BOOLEAN, "50 later trades are known: the row's targets will not change"),
+    ),
+    owner="gold_trade_features",
+    description="Features and targets of every trade for learning: no feature reads what came after its trade.",
+    partitioning=("product_id", "days(event_ts)"),
+    sort_order=("venue", "trade_id"),
+    hour_column="event_ts",
+)
+
+GOLD_TABLES = (PRICE_METRICS, TOP_MOVERS, BARS, TRADE_FEATURES)
 BAR_INTERVALS_S = {"1m": 60, "5m": 300, "1h": 3600}

@@ -130,6 +130,26 @@ SILVER_ACCOUNTING = Table(
     description="The balance of every silver commit, copied from its snapshot summary.",
 )
 
+GOLD_ACCOUNTING = Table(
+    layer="ops",
+    name="gold_accounting",
+    grain="one row per product and hour of gold.trade_features",
+    key=("table_name", "venue", "product_id", "hour"),
+    columns=(
+        Column("table_name", Type.STRING, "gold.trade_features"),
+        Column("venue", Type.STRING, "coinbase_exchange, …"),
+        Column("product_id", Type.STRING, "canonical product"),
+        Column("hour", Type.TIMESTAMP, "start of the hour of event_ts"),
+        Column("trades", Type.LONG, "rows of silver.trades in the hour = rows + left out", "count"),
+        Column("row_count", Type.LONG, "rows written", "count"),
+        Column("left_out", Type.LONG, "trades with fewer than 500 before them", "count"),
+        Column("snapshot_id", Type.LONG, "Iceberg snapshot that wrote the hour"),
+        Column("written_at", Type.TIMESTAMP, "when"),
+    ),
+    owner="gold_trade_features",
+    description="That no trade was lost between silver and features.",
+)
+
 PUBLISH_AUDIT = Table(
     layer="ops",
     name="publish_audit",
@@ -227,6 +247,7 @@ OPS_TABLES = (
     SERVICE_EVENT,
     LAYER_FRESHNESS_MARK,
     SILVER_ACCOUNTING,
+    GOLD_ACCOUNTING,
     PUBLISH_AUDIT,
     QUALITY_RESULT,
     QUOTA_USAGE,

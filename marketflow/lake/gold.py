@@ -3,7 +3,8 @@
 Gold is a pure function of silver: an hour written twice is the same hour. What is dirty is computed from silver's
 snapshot summaries and gold's own, never remembered elsewhere. Every commit of a gold table carries
 `marketflow.silver_snapshot` (the newest silver snapshot of which every reached hour is written), `marketflow.hours`
-(what it replaced) and `marketflow.complete_through`. docs/decisions/0004-gold-marks.md says why.
+(what it replaced) and `marketflow.complete_through`; where a second silver table is read beside the first one,
+`marketflow.beside_snapshot` too. docs/decisions/0004-gold-marks.md says why.
 """
 
 from __future__ import annotations
@@ -16,30 +17,38 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
 from marketflow.contracts.columns import Table
-from marketflow.contracts.gold import BARS, PRICE_METRICS, TOP_MOVERS
-from marketflow.contracts.silver import ASSET_PRICES, TRADES
-from marketflow.lake import gold_bars, gold_hours, gold_marks, gold_prices, gold_write
+from marketflow.contracts.gold import BARS, PRICE_METRICS, TOP_MOVERS, TRADE_FEATURES
+from marketflow.contracts.silver import ASSET_PRICES, QUOTES, TRADES
+from marketflow.lake import gold_bars, gold_features, gold_files, gold_hours, gold_marks, gold_prices, gold_write
 from marketflow.lake.gold_marks import Changes, Mark
 from marketflow.lake.session import table_name
 from marketflow.lake.silver_snapshots import added_records, java_table, walk
 from marketflow.settings import Settings
-from marketflow.warehouse import freshness
+from marketflow.warehouse import freshness, gold_accounting
 from marketflow.warehouse.connection import connect
 from marketflow.warehouse.locks import table_lock
 
 Reached = Callable[[SparkSession, Settings, str, DataFrame, Changes], set[datetime]]
 Rows = Callable[[SparkSession, Settings, str, DataFrame, list[datetime], datetime | None], DataFrame]
+Files = Callable[[SparkSession, Settings, str, DataFrame, DataFrame, list[datetime]], list[gold_features.Written]]
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How one gold table comes from one silver table. `completes`: its rows say whether they are complete."""
+    """How one gold table comes from silver. `completes`: its rows say whether they are complete.
+
+    Its rows are a DataFrame that Spark writes, or `files` that the workers have written, from `silver` and a second
+    silver table `beside` it, of which `beside_reached` says what its changes reach.
+    """
 
     table: Table
     silver: Table
     reached: Reached
-    rows: Rows
-    completes: bool
+    rows: Rows | None = None
+    completes: bool = False
+    files: Files | None = None
+    beside: Table | None = None
+    beside_reached: Callable[[Changes], set[datetime]] | None = None
 
 
 RECIPES = {
@@ -48,6 +57,14 @@ RECIPES = {
         Recipe(BARS, TRADES, gold_bars.reached, gold_bars.rows, completes=True),
         Recipe(PRICE_METRICS, ASSET_PRICES, gold_prices.metrics_reached, gold_prices.metrics_rows, completes=False),
         Recipe(TOP_MOVERS, ASSET_PRICES, gold_prices.movers_reached, gold_prices.movers_rows, completes=False),
+        Recipe(
+            TRADE_FEATURES,
+            TRADES,
+            gold_features.reached,
+            files=gold_features.write,
+            beside=QUOTES,
+            beside_reached=gold_features.reached_by_quotes,
+        ),
     )
 }
 
@@ -82,6 +99,7 @@ class _Plan:
     mark: Mark
     silver_snapshot: int | None
     hours: frozenset[datetime]
+    beside_snapshot: int | None = None
 
 
 def dirty_hours(spark: SparkSession, settings: Settings, table: Table | str) -> list[datetime]:
@@ -144,8 +162,11 @@ def backfill_hours(
 
 def silver_complete_through(settings: Settings, recipe: Recipe) -> datetime | None:
     """The processing time through which this recipe's silver table is complete, None where it never was marked."""
+    names = [table.qualified for table in (recipe.silver, recipe.beside) if table is not None]
     with connect(settings) as connection:
-        return freshness.complete_through(connection, recipe.silver.qualified)
+        marks = [freshness.complete_through(connection, name) for name in names]
+    known = [mark for mark in marks if mark is not None]
+    return min(known) if len(known) == len(names) else None
 
 
 def _recipe(table: Table | str) -> Recipe:
@@ -168,7 +189,21 @@ def _plan(
         hours = hours.union(*gold_write.files_hours(spark, gold_name, recipe.table.hour_column))
     if dirty and recipe.completes and mark.complete_through and complete_through:
         hours |= _completed_between(mark.complete_through, complete_through)
-    return _Plan(mark, changes.newest, frozenset(hours))
+    beside = _beside_changes(spark, settings, recipe, mark)
+    if dirty and recipe.beside_reached and not beside.everything:
+        hours |= recipe.beside_reached(beside)
+    if dirty and beside.everything and not changes.everything:
+        silver = _silver(spark, silver_name, changes.newest)
+        whole = Changes(changes.newest, everything=True)
+        hours |= recipe.reached(spark, settings, silver_name, silver, whole)
+    return _Plan(mark, changes.newest, frozenset(hours), beside.newest)
+
+
+def _beside_changes(spark: SparkSession, settings: Settings, recipe: Recipe, mark: Mark) -> Changes:
+    if recipe.beside is None:
+        return Changes(None)
+    history = walk(java_table(spark, table_name(settings, recipe.beside)))
+    return gold_marks.changes_since(history, mark.beside_snapshot)
 
 
 def _completed_between(previous: datetime, complete_through: datetime) -> set[datetime]:
@@ -192,22 +227,37 @@ def _replace(
     moves: bool,
 ) -> GoldCommit:
     name = table_name(settings, recipe.table)
-    mark = Mark(plan.silver_snapshot, _later(plan.mark.complete_through, complete_through)) if moves else plan.mark
+    through = _later(plan.mark.complete_through, complete_through)
+    mark = Mark(plan.silver_snapshot, through, plan.beside_snapshot) if moves else plan.mark
     properties = {"hours": gold_hours.to_json(hours)}
     if mark.silver_snapshot:
         properties["silver_snapshot"] = str(mark.silver_snapshot)
     if mark.complete_through:
         properties["complete_through"] = mark.complete_through.isoformat()
+    if mark.beside_snapshot:
+        properties["beside_snapshot"] = str(mark.beside_snapshot)
+    # silver moved without a row: remember it, or the covered snapshot would one day leave silver's history
+    moved = (mark.silver_snapshot, mark.beside_snapshot) != (plan.mark.silver_snapshot, plan.mark.beside_snapshot)
+    done: list[gold_features.Written] = []
     if hours:
         silver_name = table_name(settings, recipe.silver)
         silver = _silver(spark, silver_name, plan.silver_snapshot)
-        rows = recipe.rows(spark, settings, silver_name, silver, hours, complete_through)
-        gold_write.replace(spark, name, recipe.table, rows, hours, properties)
-    elif mark.silver_snapshot != plan.mark.silver_snapshot:
-        # silver moved without a row: remember it, or the covered snapshot would one day leave silver's history
+        if recipe.rows is not None:
+            rows = recipe.rows(spark, settings, silver_name, silver, hours, complete_through)
+            gold_write.replace(spark, name, recipe.table, rows, hours, properties)
+        elif recipe.files is not None and recipe.beside is not None:
+            beside = _silver(spark, table_name(settings, recipe.beside), plan.beside_snapshot)
+            done = recipe.files(spark, settings, silver_name, silver, beside, hours)
+            paths = [each.path for each in done if each.path]
+            gold_files.replace(settings, recipe.table, paths, hours, properties)
+            if not paths:  # nothing was added, and perhaps nothing deleted: no commit carries the mark
+                gold_write.mark_only(spark, name, recipe.table, properties)
+    elif moved:
         gold_write.mark_only(spark, name, recipe.table, properties)
-    written = bool(hours) or mark.silver_snapshot != plan.mark.silver_snapshot
-    snapshot_id, newest_event_at, rows_added = _committed(spark, recipe, name, written)
+    snapshot_id, newest_event_at, rows_added = _committed(spark, recipe, name, bool(hours) or moved)
+    if done and snapshot_id is not None:
+        with connect(settings) as connection:
+            gold_accounting.record(connection, recipe.table, hours, done, snapshot_id)
     if moves and mark.complete_through:
         with connect(settings) as connection:
             freshness.mark(

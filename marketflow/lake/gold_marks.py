@@ -18,6 +18,8 @@ class Mark:
 
     silver_snapshot: int | None = None
     complete_through: datetime | None = None
+    # of the second silver table, where there is one
+    beside_snapshot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,13 @@ def of_gold(history: Iterable[SnapshotSummary]) -> Mark:
     """The mark of a gold table's history (newest first): the newest written one, since compaction writes none."""
     for snapshot in history:
         if "hours" in snapshot.properties:
-            covered = snapshot.properties.get("silver_snapshot")
+            covered, beside = (snapshot.properties.get(name) for name in ("silver_snapshot", "beside_snapshot"))
             through = snapshot.properties.get("complete_through")
-            return Mark(int(covered) if covered else None, datetime.fromisoformat(through) if through else None)
+            return Mark(
+                int(covered) if covered else None,
+                datetime.fromisoformat(through) if through else None,
+                int(beside) if beside else None,
+            )
     return Mark()
 
 

@@ -177,7 +177,8 @@ def _covered_by_gold(spark: SparkSession, settings: Settings) -> list[int]:
     for gold in GOLD_TABLES:
         for summary in silver_snapshots.walk(silver_snapshots.java_table(spark, table_name(settings, gold))):
             if "silver_snapshot" in summary.properties:
-                covered.append(int(summary.properties["silver_snapshot"]))
+                names = ("silver_snapshot", "beside_snapshot")
+                covered += [int(summary.properties[name]) for name in names if name in summary.properties]
                 break
     return covered
 

@@ -159,7 +159,7 @@ def _account(settings: Settings, summary: ReplaySummary) -> Accounting:
         rejects = [dict(zip(names, row, strict=True)) for row in rejected.fetchall()]
         gold = {
             name: lake.execute(f"select count(*) from {name}").fetchone()[0]  # noqa: S608 - literal names
-            for name in ("gold.bars", "gold.price_metrics", "gold.top_movers")
+            for name in (table.qualified for table in GOLD_TABLES)
         }
     silver = _silver(settings)
     with connect(settings, "marketflow_reader") as connection:

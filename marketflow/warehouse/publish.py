@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from marketflow.contracts.columns import Table, Type
-from marketflow.contracts.gold import GOLD_TABLES
+from marketflow.contracts.gold import GOLD_TABLES, TRADE_FEATURES
 from marketflow.errors import ConfigurationError
 from marketflow.lake import readers
 from marketflow.lake.snapshots import SnapshotSummary
@@ -72,7 +72,8 @@ def publish(settings: Settings, qualified: str, *, now: datetime | None = None) 
     """
     table = _gold(qualified)
     assert table.hour_column
-    oldest = _floor((now or datetime.now(UTC)) - settings.published_window)
+    window = settings.published_features_window if table is TRADE_FEATURES else settings.published_window
+    oldest = _floor((now or datetime.now(UTC)) - window)
     with table_lock(settings, f"published {qualified}"):
         with connect(settings) as connection:
             last, through = _audited(connection, qualified)

@@ -31,9 +31,11 @@ def deadline(text: str, within: timedelta = timedelta(minutes=50)) -> DeadlineAl
     )
 
 
-def silver_is_complete(table: str) -> FreshnessSensor:
-    """Wait until this silver table holds everything that arrived until a minute after the hour's end."""
-    return FreshnessSensor(task_id="silver_is_complete", tables=[table], beyond=SETTLING, timeout=timedelta(hours=2))
+def silver_is_complete(*tables: str) -> FreshnessSensor:
+    """Wait until these silver tables hold everything that arrived until a minute after the hour's end."""
+    return FreshnessSensor(
+        task_id="silver_is_complete", tables=list(tables), beyond=SETTLING, timeout=timedelta(hours=2)
+    )
 
 
 def rewrite(table: str) -> SparkJobOperator:
