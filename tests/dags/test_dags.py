@@ -28,12 +28,14 @@ EXPECTED = {
     "silver",
     "gold_price_metrics",
     "gold_bars",
+    "gold_trade_features",
+    "publish_trade_features",
     "publish_price_metrics",
     "publish_top_movers",
     "publish_bars",
     "maintain_lake",
 }
-HOURLY_BY_PARTITION = {"silver", "gold_price_metrics", "gold_bars"}
+HOURLY_BY_PARTITION = {"silver", "gold_price_metrics", "gold_bars", "gold_trade_features"}
 # the task that reads a layer, and the layer before it that must be complete first
 FRESH_BEFORE = {
     "silver": (
@@ -43,7 +45,9 @@ FRESH_BEFORE = {
     ),
     "gold_bars": ("rewrite_hours", ["silver.trades"], timedelta(seconds=60)),
     "gold_price_metrics": ("rewrite_hours", ["silver.asset_prices"], timedelta(seconds=60)),
+    "gold_trade_features": ("rewrite_hours", ["silver.quotes", "silver.trades"], timedelta(seconds=60)),
     "publish_bars": ("publish", ["gold.bars"], timedelta(hours=-1)),
+    "publish_trade_features": ("publish", ["gold.trade_features"], timedelta(hours=-1)),
     "publish_price_metrics": ("publish", ["gold.price_metrics"], timedelta(hours=-1)),
     "publish_top_movers": ("publish", ["gold.top_movers"], timedelta(hours=-1)),
 }
@@ -87,7 +91,7 @@ def test_a_task_has_an_owner_a_timeout_retries_and_someone_to_tell(dags, dag_id)
 def test_spark_applications_share_the_one_slot_pool_and_nothing_else_is_in_it(dags):
     in_pool = {task for dag in dags.values() for task in dag.tasks if task.pool == SPARK_POOL}
     assert in_pool == {task for dag in dags.values() for task in dag.tasks if isinstance(task, SparkJobOperator)}
-    assert len(in_pool) == 5
+    assert len(in_pool) == 6
     assert POOLS[SPARK_POOL]["slots"] == 1
 
 
@@ -120,13 +124,15 @@ def test_each_table_emits_its_asset_and_publication_wakes_by_it(dags):
             for asset in task.outlets:
                 emitted.setdefault(dag_id, set()).add(asset.name)
     silver = {"silver.trades", "silver.quotes", "silver.asset_prices", "silver.candles"}
-    gold = {"gold.price_metrics", "gold.top_movers", "gold.bars"}
+    gold = {"gold.price_metrics", "gold.top_movers", "gold.bars", "gold.trade_features"}
     assert emitted == {
         "advance": silver | gold,
         "silver": silver,
         "gold_bars": {"gold.bars"},
         "gold_price_metrics": {"gold.price_metrics", "gold.top_movers"},
+        "gold_trade_features": {"gold.trade_features"},
         "publish_bars": {"postgres.gold.bars"},
+        "publish_trade_features": {"postgres.gold.trade_features"},
         "publish_price_metrics": {"postgres.gold.price_metrics"},
         "publish_top_movers": {"postgres.gold.top_movers"},
     }

@@ -51,7 +51,9 @@ def test_the_open_hour_of_a_running_market_is_true_from_the_exchange_to_sql(serv
         _wait(settings, "select count(*) > 100 from live.price_metrics")
         _wait(settings, "select count(distinct source) = 3 from live.price_metrics")
         _wait(settings, "select count(*) = 4 from ops.layer_freshness where layer = 'bronze'")
-        run_dags(settings, "advance", "publish_bars", "publish_price_metrics", "publish_top_movers")
+        run_dags(
+            settings, "advance", "publish_bars", "publish_price_metrics", "publish_top_movers", "publish_trade_features"
+        )
         _wait(settings, "select min(complete_through) > now() - interval '8 minutes' from ops.layer_freshness")
         judged = verify(settings, "--json")
     assert judged.returncode == 0, judged.stdout[-6000:] + judged.stderr[-2000:]

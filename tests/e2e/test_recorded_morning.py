@@ -49,12 +49,13 @@ def test_a_recorded_morning_is_true_in_every_layer_and_every_gold_dag_restates_i
     recorded: tuple[Settings, Path, datetime],
 ) -> None:
     settings, truth, start = recorded
-    tables = ("gold.bars", "gold.price_metrics", "gold.top_movers")
+    tables = ("gold.bars", "gold.price_metrics", "gold.top_movers", "gold.trade_features")
     before = {table: _gold(settings, table) for table in tables}
     assert len([row for row in before["gold.bars"] if row[2] == "1h"]) == HOURS * 2
+    assert len(before["gold.trade_features"]) > HOURS * 2 * 1_000
     hours = [(start + timedelta(hours=hour)).isoformat() for hour in range(HOURS)]
-    wishes = [f"{dag}@{hour}" for dag in ("gold_price_metrics", "gold_bars") for hour in hours]
-    published = ["publish_bars", "publish_price_metrics", "publish_top_movers"]
+    wishes = [f"{dag}@{hour}" for dag in ("gold_price_metrics", "gold_bars", "gold_trade_features") for hour in hours]
+    published = ["publish_bars", "publish_price_metrics", "publish_top_movers", "publish_trade_features"]
     states = run_dags(settings, *wishes, *published)
     assert len(states) == len(wishes) + len(published)
     # compared table by table and as a truth value: a difference of thousands of rows is not for pytest to explain

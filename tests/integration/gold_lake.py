@@ -19,7 +19,7 @@ from marketflow.warehouse import freshness
 from marketflow.warehouse.connection import connect
 
 HOUR = timedelta(hours=1)
-TABLES = (silver.TRADES, silver.ASSET_PRICES, *gold.GOLD_TABLES)
+TABLES = (silver.TRADES, silver.QUOTES, silver.ASSET_PRICES, *gold.GOLD_TABLES)
 
 
 def fresh(spark: SparkSession, settings: Settings) -> None:
@@ -29,6 +29,7 @@ def fresh(spark: SparkSession, settings: Settings) -> None:
         for table in gold.GOLD_TABLES:
             connection.execute(f"delete from gold.{table.name}")
         connection.execute("delete from ops.publish_audit")
+        connection.execute("delete from ops.gold_accounting")
         connection.execute("delete from ops.layer_mark")
         connection.execute("delete from live.price_metrics")
         connection.execute("delete from live.top_movers")

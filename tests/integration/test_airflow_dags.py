@@ -119,6 +119,11 @@ def emitted():
             ["--table", "gold.price_metrics", "--hours", "2026-11-20T05:00:00+00:00"],
             {"gold.price_metrics", "gold.top_movers"},
         ),
+        (
+            "gold_trade_features",
+            ["--table", "gold.trade_features", "--hours", "2026-11-20T05:00:00+00:00"],
+            {"gold.trade_features"},
+        ),
         ("maintain_lake", ["--deep"], set()),
     ],
 )

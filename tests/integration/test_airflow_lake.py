@@ -16,7 +16,7 @@ from marketflow.warehouse.connection import connect
 TABLES = (
     *("bronze.trades_raw", "bronze.ticker_raw", "bronze.prices_raw", "bronze.candles_raw"),
     *("silver.trades", "silver.quotes", "silver.asset_prices", "silver.candles"),
-    *("gold.bars", "gold.price_metrics", "gold.top_movers"),
+    *("gold.bars", "gold.price_metrics", "gold.top_movers", "gold.trade_features"),
 )
 
 
@@ -35,7 +35,7 @@ def everything_is_fresh(embedded):
 
 @pytest.mark.usefixtures("lake", "everything_is_fresh")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("dag_id", ["silver", "gold_bars", "publish_bars"])
+@pytest.mark.parametrize("dag_id", ["silver", "gold_bars", "gold_trade_features", "publish_bars"])
 def test_make_dag_runs_the_real_work_of_an_hour_and_ends_well(embedded, dag_id):
     """Also that a Dag with a deadline ends with 0, and that the job takes the options that its Dag passes."""
     environment = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name}

@@ -278,7 +278,7 @@ def write_ops(world: World, connection: psycopg.Connection[Any]) -> None:
     connection.cursor().executemany(
         "insert into ops.publish_audit (table_name, last_snapshot_id, published_at, hours, row_count) "
         "values (%s, %s, now(), 1, 1)",
-        [(table.qualified, world.snapshot(table.qualified)) for table in gold.GOLD_TABLES],
+        [(name, world.snapshot(name)) for name in (t.qualified for t in gold.GOLD_TABLES) if world.rows[name]],
     )
     connection.execute(
         "insert into ops.trade_gap values "

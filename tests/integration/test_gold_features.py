@@ -1,0 +1,172 @@
+"""gold.trade_features as a pure function of silver: the whole tape's rows, whatever hour is written when."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+import pytest
+from gold_lake import HOUR, append, at, complete, fresh, stored, trade
+from polars.testing import assert_frame_equal
+from pyspark.sql import SparkSession
+
+from marketflow.contracts.gold import TRADE_FEATURES
+from marketflow.contracts.silver import QUOTES, TRADES
+from marketflow.features import frames
+from marketflow.features.trades.kernel import trade_features
+from marketflow.lake import gold
+from marketflow.lake.session import table_name
+from marketflow.lake.silver_snapshots import java_table, walk
+from marketflow.settings import Settings
+from marketflow.warehouse.connection import connect
+
+Row = dict[str, Any]
+NAME = TRADE_FEATURES.qualified
+
+
+@pytest.fixture
+def lake_now(embedded: Settings, lake: SparkSession) -> tuple[SparkSession, Settings]:
+    """Empty silver and gold."""
+    fresh(lake, embedded)
+    return lake, embedded
+
+
+def market(first_id: int, start: datetime, count: int, step_s: float, seed: int, **other: Any) -> list[Row]:
+    """Trades about every `step_s`, ids in order."""
+    chance, when, price, rows = random.Random(seed), start, 6_000_000, []
+    for number in range(count):
+        price += chance.randint(-50, 50)
+        size = f"{chance.randint(1, 10**8)}e-8"
+        side = chance.choice(("buy", "sell"))
+        rows.append(trade(first_id + number, when, f"{price}e-2", size, taker_side=side, **other))
+        when += timedelta(microseconds=int(chance.expovariate(1 / step_s) * 1e6) + 1)
+    return rows
+
+
+def quotes_of(trades: list[Row], every: int = 3) -> list[Row]:
+    """A book, a millisecond after every third trade."""
+    absent = dict.fromkeys(column.name for column in QUOTES.columns)
+    made = []
+    for row in trades[::every]:
+        when = row["event_ts"] + timedelta(milliseconds=1)
+        made.append(
+            absent
+            | {
+                **{name: row[name] for name in ("venue", "product_id", "origin", "topic", "partition", "item_index")},
+                "offset": row["offset"],
+                "event_ts": when,
+                "received_at": when,
+                "best_bid": row["price"] - Decimal("0.01"),
+                "best_bid_size": row["size"],
+                "best_ask": row["price"] + Decimal("0.01"),
+                "best_ask_size": Decimal(1),
+            }
+        )
+    return made
+
+
+def expected(trades: list[Row], quotes: list[Row]) -> pl.DataFrame:
+    """The kernel on whole tapes."""
+    schemas = {table: frames.schema(table) for table in (TRADES, QUOTES)}
+    book = pl.DataFrame(quotes, schema=schemas[QUOTES])
+    tapes = pl.DataFrame(trades, schema=schemas[TRADES]).partition_by("venue", "product_id")
+    rows = [trade_features(tape, book).filter(pl.col("history") >= 500).drop("history") for tape in tapes]
+    return pl.concat(rows).sort(TRADE_FEATURES.key)
+
+
+def assert_gold_is(spark: SparkSession, settings: Settings, trades: list[Row], quotes: list[Row]) -> pl.DataFrame:
+    """Every row, and that each silver trade is accounted for."""
+    there = pl.DataFrame(stored(spark, settings, TRADE_FEATURES), schema=frames.schema(TRADE_FEATURES))
+    assert_frame_equal(there, expected(trades, quotes), rel_tol=1e-12, abs_tol=1e-12)
+    with connect(settings) as connection:
+        accounts = connection.execute(
+            "select product_id, hour, trades, row_count, left_out from ops.gold_accounting"
+        ).fetchall()
+    hours = Counter((row["product_id"], row["event_ts"].replace(minute=0, second=0, microsecond=0)) for row in trades)
+    assert {(product, hour): count for product, hour, count, _, _ in accounts} == dict(hours)
+    assert all(count == rows + left_out for _, _, count, rows, left_out in accounts)
+    assert sum(rows for _, _, _, rows, _ in accounts) == there.height
+    return there
+
+
+def test_hours_are_the_kernels_rows_and_stay_so_when_trades_and_quotes_come_late(
+    lake_now: tuple[SparkSession, Settings],
+) -> None:
+    spark, settings = lake_now
+    busy = market(1_000, at("9T22:10"), 1_700, 6.0, seed=1)
+    quiet = market(50, at("9T20:00"), 700, 25.0, seed=2, product_id="ETH-USD")
+    late, now = busy[900:960], [*busy[:900], *busy[960:], *quiet]
+    book = quotes_of(now)
+    append(spark, settings, TRADES, now)
+    append(spark, settings, QUOTES, book)
+    complete(settings, TRADES, at("11T00:00"))
+    complete(settings, QUOTES, at("11T00:00"))
+    done = gold.rewrite_dirty(spark, settings, NAME)
+    there = assert_gold_is(spark, settings, now, book)
+    assert done.rows == there.height == 1_640 - 500 + 200
+    assert there["gap_before"].sum() == 1
+    assert there["best_bid"].null_count() < there.height
+    assert gold.dirty_hours(spark, settings, NAME) == []
+
+    # healed trades: the hole is gone, and so are the flags 500 trades on and the null targets 50 trades back
+    append(spark, settings, TRADES, late)
+    healed = gold.rewrite_dirty(spark, settings, NAME)
+    assert len(healed.hours) < len(done.hours)
+    there = assert_gold_is(spark, settings, [*now, *late], book)
+    assert there["gap_before"].sum() == 0
+
+    # late quotes
+    more = quotes_of(busy[1_200:1_500], every=2)
+    append(spark, settings, QUOTES, more)
+    reached = gold.dirty_hours(spark, settings, NAME)
+    assert 0 < len(reached) < 6
+    gold.rewrite_dirty(spark, settings, NAME)
+    assert_gold_is(spark, settings, [*now, *late], [*book, *more])
+
+    # rows that waited for their horizon get it with the next trades
+    assert not there.filter(pl.col("product_id") == "BTC-USD")["is_final"][-50:].any()
+    following = market(2_700, busy[-1]["event_ts"] + timedelta(seconds=2), 300, 3.0, seed=3)
+    append(spark, settings, TRADES, following)
+    gold.rewrite_dirty(spark, settings, NAME)
+    assert_gold_is(spark, settings, [*now, *late, *following], [*book, *more])
+
+
+def test_a_backfilled_hour_is_the_same_hour_and_leaves_the_mark(lake_now: tuple[SparkSession, Settings]) -> None:
+    spark, settings = lake_now
+    trades = market(1_000, at("10:05"), 1_500, 7.0, seed=4)
+    append(spark, settings, TRADES, trades)
+    append(spark, settings, QUOTES, quotes_of(trades))
+    complete(settings, TRADES, at("23:00"))
+    complete(settings, QUOTES, at("23:00"))
+    gold.backfill_hours(spark, settings, NAME, [at("11:00")])
+    one = {row["trade_id"]: row for row in stored(spark, settings, TRADE_FEATURES)}
+    assert one
+    assert {row["event_ts"].hour for row in one.values()} == {11}
+    assert at("11:00") in gold.dirty_hours(spark, settings, NAME)
+    gold.rewrite_dirty(spark, settings, NAME)
+    whole = {row["trade_id"]: row for row in stored(spark, settings, TRADE_FEATURES)}
+    assert {key: whole[key] for key in one} == one
+    before = len(list(walk(java_table(spark, table_name(settings, TRADE_FEATURES)))))
+    gold.backfill_hours(spark, settings, NAME, [at("11:00"), at("12:00"), at("5:00") - 24 * HOUR])
+    assert {row["trade_id"]: row for row in stored(spark, settings, TRADE_FEATURES)} == whole
+    assert len(list(walk(java_table(spark, table_name(settings, TRADE_FEATURES))))) > before
+
+
+def test_hours_without_500_trades_before_them_have_no_row_and_the_mark_moves(
+    lake_now: tuple[SparkSession, Settings],
+) -> None:
+    spark, settings = lake_now
+    trades = market(1, at("10:05"), 120, 7.0, seed=5)
+    append(spark, settings, TRADES, trades)
+    complete(settings, TRADES, at("11:00"))
+    complete(settings, QUOTES, at("11:00"))
+    done = gold.rewrite_dirty(spark, settings, NAME)
+    assert (done.rows, stored(spark, settings, TRADE_FEATURES)) == (0, [])
+    assert gold.dirty_hours(spark, settings, NAME) == []
+    with connect(settings) as connection:
+        row = connection.execute("select trades, row_count, left_out from ops.gold_accounting").fetchone()
+    assert row == (120, 0, 120)
