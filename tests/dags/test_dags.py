@@ -45,7 +45,7 @@ FRESH_BEFORE = {
     ),
     "gold_bars": ("rewrite_hours", ["silver.trades"], timedelta(seconds=60)),
     "gold_price_metrics": ("rewrite_hours", ["silver.asset_prices"], timedelta(seconds=60)),
-    "gold_trade_features": ("rewrite_hours", ["silver.quotes", "silver.trades"], timedelta(seconds=60)),
+    "gold_trade_features": ("rewrite_hours", ["silver.trades", "silver.quotes"], timedelta(seconds=60)),
     "publish_bars": ("publish", ["gold.bars"], timedelta(hours=-1)),
     "publish_trade_features": ("publish", ["gold.trade_features"], timedelta(hours=-1)),
     "publish_price_metrics": ("publish", ["gold.price_metrics"], timedelta(hours=-1)),
