@@ -62,6 +62,29 @@ def build(
     typer.echo(json.dumps(report.as_dict()) if as_json else f"{report.rows:,} rows in {report.out}")
 
 
+@app.command("read")
+def read(
+    product: Annotated[str, typer.Argument(help="A product, e.g. BTC-USD.")],
+    out: Out,
+    start: Annotated[str | None, typer.Option(help="Start, inclusive: 2026-11-20T05:00Z, or 2026-11-20.")] = None,
+    end: Annotated[str | None, typer.Option(help="End, exclusive.")] = None,
+    venue: Annotated[str | None, typer.Option(help="Only this venue, e.g. coinbase_exchange.")] = None,
+    snapshot: Annotated[int | None, typer.Option(help="An id that an earlier read named: the same rows again.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Rows of gold.trade_features into a file, and the id of the snapshot they are of.
+
+    marketflow features read BTC-USD --start 2026-11-20 --out features.parquet
+    """
+    from marketflow.catalog.load import load
+    from marketflow.features import files
+
+    loaded = load("gold.trade_features", product, start, end, venue=venue, snapshot=snapshot)
+    rows = files.write(out, [loaded.frame], loaded.frame.schema)
+    said = {"out": str(out), "rows": rows, "snapshot_id": loaded.snapshot_id}
+    typer.echo(json.dumps(said) if as_json else f"{rows:,} rows of snapshot {loaded.snapshot_id} in {out}")
+
+
 @metrics_app.command("build")
 def build_price_metrics(
     prices: Annotated[Path, typer.Option(help="Prices, with the columns of silver.asset_prices (docs/tables.md).")],

@@ -150,6 +150,30 @@ GOLD_ACCOUNTING = Table(
     description="That no trade was lost between silver and features.",
 )
 
+FEATURE_CATALOGUE = Table(
+    layer="ops",
+    name="feature_catalogue",
+    grain="one row per feature and target of gold.trade_features",
+    key=("name",),
+    columns=(
+        Column("name", Type.STRING, "the column"),
+        Column("feature_group", Type.STRING, "price, returns, volume, flow, tempo, time, quotes, integrity or target"),
+        Column("position", Type.INTEGER, "its place in the catalogue, from 1"),
+        Column("type", Type.STRING, "as Spark spells it"),
+        Column("window_trades", Type.INTEGER, "the number of trades that its name carries", "trades", True),
+        Column("lookback", Type.INTEGER, "trades before its own that a value reads", "trades"),
+        Column("horizon", Type.INTEGER, "trades after its own that a value reads", "trades"),
+        Column("reads_future", Type.BOOLEAN, "it is a target: nothing may learn from it as a feature"),
+        Column("unit", Type.STRING, "empty where it has none"),
+        Column("description", Type.STRING, "a sentence"),
+        Column("formula", Type.STRING, "t is the row's own trade"),
+        Column("null_rule", Type.STRING, "when it is null"),
+        Column("source", Type.STRING, "where the definition is from"),
+    ),
+    owner="schema",
+    description="What docs/features.md says, for SQL; written anew whenever contracts are applied.",
+)
+
 PUBLISH_AUDIT = Table(
     layer="ops",
     name="publish_audit",
@@ -248,6 +272,7 @@ OPS_TABLES = (
     LAYER_FRESHNESS_MARK,
     SILVER_ACCOUNTING,
     GOLD_ACCOUNTING,
+    FEATURE_CATALOGUE,
     PUBLISH_AUDIT,
     QUALITY_RESULT,
     QUOTA_USAGE,

@@ -17,6 +17,7 @@ from marketflow.contracts.tables import POSTGRES_TABLES
 from marketflow.errors import ContractError
 from marketflow.paths import SQL_FOLDER
 from marketflow.settings import Settings
+from marketflow.warehouse import feature_catalogue
 from marketflow.warehouse.connection import connect
 
 SCHEMAS = ("live", "gold", "ops", "mart")
@@ -120,6 +121,7 @@ def apply(settings: Settings) -> dict[str, list[str]]:
         done = {table.qualified: _evolve(connection, table) for table in POSTGRES_TABLES}
         for table in POSTGRES_TABLES:
             record_version(connection, f"postgres:{table.qualified}", contract_hash(table), done[table.qualified])
+        feature_catalogue.write(connection)
         _views(connection)
         _grants(connection)
     return {name: changes for name, changes in done.items() if changes}

@@ -6,6 +6,7 @@ import pytest
 
 from marketflow.contracts.tables import POSTGRES_TABLES
 from marketflow.errors import BusyError, ContractError
+from marketflow.features.trades.catalogue import CATALOGUE
 from marketflow.settings import Settings
 from marketflow.warehouse import schema
 from marketflow.warehouse.connection import connect
@@ -40,6 +41,17 @@ def test_a_column_of_another_type_is_refused_by_name(embedded: Settings) -> None
     finally:
         with connect(embedded) as connection:
             connection.execute("alter table ops.publish_audit alter column hours type integer using hours::integer")
+
+
+def test_the_catalogue_of_features_is_there_to_be_asked(embedded: Settings) -> None:
+    schema.apply(embedded)
+    with connect(embedded, "marketflow_reader") as connection:
+        rows = connection.execute(
+            "select name, reads_future, lookback, horizon, null_rule from mart.feature_catalogue"
+        ).fetchall()
+    assert [row[0] for row in rows] == list(CATALOGUE)
+    assert ("target_return_50", True, 0, 50, "as future_price_50") in rows
+    assert ("volatility_100", False, 99, 0, "until 100 trades exist") in rows
 
 
 def test_the_reader_reads_and_may_not_write(embedded: Settings) -> None:

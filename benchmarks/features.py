@@ -1,0 +1,107 @@
+"""What the trade features cost: the kernel alone, in chunks, on one core and on two; trades a second and peak memory.
+
+Made-up trades of a 60,000-dollar product, 40 a second with a quote before every second one, the whole catalogue. Two
+processes take a chunk each, as two of Spark's workers do. Writes benchmarks/results/features.json.
+
+    .venv/bin/python -m benchmarks.features [--trades 1000000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+# before polars is imported: a worker has one core
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
+
+import numpy as np
+import polars as pl
+import psutil
+
+from benchmarks.results_file import write
+from marketflow.features import frames
+from marketflow.features.offline import CHUNK, chunks
+from marketflow.features.trades.catalogue import CATALOGUE
+
+SEED = 20
+ROUNDS = 3
+
+
+def tape(count: int, seed: int = SEED) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Trades and quotes in silver's columns."""
+    source = np.random.default_rng(seed)
+    rows = pl.DataFrame(
+        {
+            "trade_id": np.arange(count, dtype=np.int64) + 1_000,
+            "cents": 6_000_000 + source.integers(-100, 101, count).cumsum(),
+            "grains": source.integers(1, 10**8, count),
+            "is_buy": source.integers(0, 2, count, dtype=np.int8) == 1,
+            "us": 1_760_000_000_000_000 + source.integers(0, 50_000, count).cumsum(),
+        }
+    )
+    trades = rows.select(
+        pl.lit("coinbase_exchange").alias("venue"),
+        pl.lit("BTC-USD").alias("product_id"),
+        "trade_id",
+        _money("cents", 2).alias("price"),
+        _money("grains", 8).alias("size"),
+        pl.when("is_buy").then(pl.lit("buy")).otherwise(pl.lit("sell")).alias("taker_side"),
+        pl.from_epoch("us", time_unit="us").dt.replace_time_zone("UTC").alias("event_ts"),
+        pl.lit(None, pl.Int64).alias("sequence"),
+    )
+    quotes = trades.gather_every(2).select(
+        *("venue", "product_id", "sequence"),
+        pl.col("event_ts") - pl.duration(microseconds=300),
+        *(pl.col("price").alias(name) for name in ("best_bid", "best_ask")),
+        *(pl.col("size").alias(name) for name in ("best_bid_size", "best_ask_size")),
+    )
+    return trades, quotes
+
+
+def _money(column: str, places: int) -> pl.Expr:
+    digits = pl.col(column).cast(pl.String).str.zfill(places + 1)
+    text = digits.str.head(-places) + "." + digits.str.tail(places)
+    return text.cast(frames.MONEY)
+
+
+def run(count: int, seed: int = SEED) -> tuple[float, float]:
+    """Seconds of processor time that all chunks took, and this process's peak of memory in MiB."""
+    trades, quotes = tape(count, seed)
+    began, peak = time.process_time(), 0.0
+    for rows in chunks(trades, quotes):
+        assert rows.width > len(CATALOGUE)
+        peak = max(peak, psutil.Process().memory_info().rss / 1024**2)
+    return time.process_time() - began, peak
+
+
+def side_by_side(count: int) -> float:
+    """Trades a second of two processes with half of the trades each, by the clock, the making of them left out."""
+    with ProcessPoolExecutor(2) as pool:
+        list(pool.map(run, [CHUNK, CHUNK]))  # started and warm
+        seconds = list(pool.map(run, [count // 2] * 2, [SEED, SEED + 1]))
+    return count / max(spent for spent, _ in seconds)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trades", type=int, default=1_000_000)
+    asked = parser.parse_args()
+    rounds = [run(asked.trades) for _ in range(ROUNDS)]
+    results: dict[str, Any] = {
+        "trades": asked.trades,
+        "features_and_targets": len(CATALOGUE),
+        "chunk": CHUNK,
+        "trades_per_s_one_core": round(asked.trades / min(seconds for seconds, _ in rounds)),
+        "trades_per_s_two_cores": round(side_by_side(asked.trades)),
+        "peak_mib_of_a_process": round(max(peak for _, peak in rounds)),
+    }
+    print(results)
+    print(write("features", results))
+
+
+if __name__ == "__main__":
+    main()
