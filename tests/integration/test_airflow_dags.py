@@ -24,7 +24,7 @@ ALL = [
     for layer, names in {
         "bronze": ("trades_raw", "ticker_raw", "prices_raw", "candles_raw"),
         "silver": ("trades", "quotes", "asset_prices", "candles"),
-        "gold": ("bars", "price_metrics", "top_movers"),
+        "gold": ("bars", "price_metrics", "top_movers", "trade_features"),
     }.items()
     for name in names
 ]
