@@ -121,7 +121,8 @@ class Airflow:
                 continue
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(60)
+                # the scheduler waits for what its executor still runs
+                process.wait(180)
                 left[name] = True
             except subprocess.TimeoutExpired:
                 left[name] = False
