@@ -55,8 +55,8 @@ faults-smoke: setup ## kill -9 each part once; writes benchmarks/results/faults-
 figures: setup ## Measure the stack that is up: start, latencies, memory, processor time (30 minutes; WHAT="start watch idle")
 	$(PYTHON) -m benchmarks.stack_figures $(WHAT)
 
-replay-captures: setup ## Replay every capture of a folder: make replay-captures CAPTURES=DIR [VS_CURRENCY=usd]
-	$(PYTHON) -m benchmarks.replay_captures "$(CAPTURES)" $(VS_CURRENCY)
+replay-captures: setup ## Replay every capture of a folder: make replay-captures CAPTURES=DIR [VS_CURRENCY=usd PRODUCT=BTC-USD INTERVAL=1m]
+	$(PYTHON) -m benchmarks.replay_captures "$(CAPTURES)" "$(VS_CURRENCY)" "$(PRODUCT)" "$(INTERVAL)"
 
 docs: setup ## Rewrite the generated docs (docs/tables.md, docs/features.md)
 	$(PYTHON) -m marketflow.contracts.document

@@ -13,6 +13,12 @@ from marketflow.stack import replay
 SUFFIXES = (".ndjson", ".jsonl", ".json", ".parquet")
 
 
+def _given(arguments: list[str]) -> tuple[str, str | None, str | None]:
+    """Quote currency, product and length of candles of files that do not say theirs."""
+    currency, product, interval = [*arguments, "", "", ""][:3]
+    return currency or "usd", product or None, interval or None
+
+
 def main() -> None:
     """Replay; exit status 1 when a message or item is unaccounted for."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1] else None
@@ -28,7 +34,7 @@ def main() -> None:
             fresh=True,
             say=lambda line: print(line, file=sys.stderr),
             # pages of prices rarely say their currency; a capture's own word wins over this
-            vs_currency=sys.argv[2] if len(sys.argv) > 2 else "usd",
+            **dict(zip(("vs_currency", "product", "interval"), _given(sys.argv[2:]), strict=True)),
         )
     except MarketflowError as error:
         sys.exit(f"replay-captures: {error}")

@@ -76,10 +76,9 @@ def write(
     """Compute and write these hours of every product; nothing is committed."""
     known = _numbered(gold_neighbours.extents(spark, name))
     asked = [
-        Stretch(venue, product_id, run)
-        for (venue, product_id), extent in known.items()
-        for run in gold_hours.runs(hours, longest=HOUR)
-        if run.start <= extent.last and extent.first < run.end
+        Stretch(venue, product_id, gold_hours.Run(hour, hour + HOUR))
+        for venue, product_id, hour in _traded(trades, hours)
+        if (venue, product_id) in known
     ]
     if not asked:
         return []
@@ -96,6 +95,19 @@ def write(
         .collect()
     )
     return [Written(*row) for row in computed]
+
+
+def _traded(trades: DataFrame, hours: list[datetime]) -> list[tuple[str, str, datetime]]:
+    """Venue, product and hour of those asked for in which anything was traded: between two captures lie years."""
+    wanted = set(hours)
+    rows = (
+        trades.where(gold_hours.prune("event_ts", gold_hours.runs(hours)))
+        .select("venue", "product_id", gold_hours.number_column("event_ts").alias("hour_number"))
+        .distinct()
+        .collect()
+    )
+    found = ((row.venue, row.product_id, gold_hours.from_number(row.hour_number)) for row in rows)
+    return sorted(each for each in found if each[2] in wanted)
 
 
 def _numbered(known: dict[Any, Any]) -> dict[Any, Any]:
