@@ -29,6 +29,7 @@ from marketflow.lake.gold_neighbours import DISORDER, Stretch
 from marketflow.lake.parquet_files import ParquetFolder
 from marketflow.settings import Settings
 
+_MOST_LISTED = 20_000
 _WRITTEN = "venue string, product_id string, hour timestamp, path string, trades bigint, rows bigint, left_out bigint"
 
 
@@ -119,10 +120,13 @@ def _inside(
     spark: SparkSession, rows: DataFrame, columns: tuple[str, ...], windows: dict[Stretch, tuple[datetime, datetime]]
 ) -> DataFrame:
     """Rows in the window of a stretch, once for each stretch whose window holds them."""
+    spans = {each: _hours(*window) for each, window in windows.items()}
+    # a row for each hour of each window, or for several hours where a product slept for years between two trades
+    grain = 1 + sum(map(len, spans.values())) // _MOST_LISTED
     listed = [
-        (each.venue, each.product_id, gold_hours.number(hour), each.run.start, *window)
-        for each, window in windows.items()
-        for hour in gold_hours.between(window[0], window[1] + timedelta(microseconds=1))
+        (each.venue, each.product_id, number, each.run.start, *windows[each])
+        for each, hours in spans.items()
+        for number in range(hours.start // grain, (hours.stop - 1) // grain + 1)
     ]
     wanted = spark.createDataFrame(
         listed,
@@ -131,13 +135,18 @@ def _inside(
     )
     ranges = [gold_hours.Run(first, last + timedelta(microseconds=1)) for first, last in windows.values()]
     return (
-        rows.select(*columns, gold_hours.number_column("event_ts").alias("hour_number"))
+        rows.select(*columns, f.floor(gold_hours.number_column("event_ts") / grain).cast("bigint").alias("hour_number"))
         .where(f.col("product_id").isin({each.product_id for each in windows}))
         .where(gold_hours.prune("event_ts", ranges))
         .join(f.broadcast(wanted), ["venue", "product_id", "hour_number"])
         .where((f.col("event_ts") >= f.col("read_first")) & (f.col("event_ts") <= f.col("read_last")))
         .select(*columns, "run_start")
     )
+
+
+def _hours(first: datetime, last: datetime) -> range:
+    """Numbers of the hours that two times, both inclusive, lie in and between."""
+    return range(gold_hours.number(gold_hours.floor(first)), gold_hours.number(gold_hours.floor(last)) + 1)
 
 
 def _worker(settings: Settings) -> Callable[[pa.Table, pa.Table], pa.Table]:
