@@ -255,7 +255,8 @@ def _replace(
     elif moved:
         gold_write.mark_only(spark, name, recipe.table, properties)
     snapshot_id, newest_event_at, rows_added = _committed(spark, recipe, name, bool(hours) or moved)
-    if done and snapshot_id is not None:
+    # hours that hold no trade any more lose their account too
+    if recipe.files is not None and hours and snapshot_id is not None:
         with connect(settings) as connection:
             gold_accounting.record(connection, recipe.table, hours, done, snapshot_id)
     if moves and mark.complete_through:

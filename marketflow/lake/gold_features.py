@@ -6,7 +6,6 @@ and writes one Parquet file; the driver commits the files (`gold_files`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -193,13 +192,3 @@ def _said(rows: list[tuple[Any, ...]]) -> pa.Table:
     names = [part.split()[0] for part in _WRITTEN.split(", ")]
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     return pa.table({name: pa.array(values, kind) for name, values, kind in zip(names, columns, kinds, strict=True)})
-
-
-def accounting(written: list[Written]) -> str:
-    """For the commit's summary: per venue and product trades, rows and rows left out."""
-    totals: dict[str, list[int]] = {}
-    for each in written:
-        total = totals.setdefault(f"{each.venue} {each.product_id}", [0, 0, 0])
-        for place, number in enumerate((each.trades, each.rows, each.left_out)):
-            total[place] += number
-    return json.dumps(totals, sort_keys=True)

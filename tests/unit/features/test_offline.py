@@ -62,7 +62,6 @@ def tape() -> pl.DataFrame:
 def test_a_file_gives_the_kernels_rows_in_any_order_and_any_chunk(
     tape: pl.DataFrame, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offline, "CHUNK", 700)
     monkeypatch.setattr(offline.chunks, "__defaults__", (700,))
     given = {"trades": tape.sample(fraction=1, shuffle=True, seed=4), "quotes": quotes(tape).reverse()}
     for name, frame in given.items():
