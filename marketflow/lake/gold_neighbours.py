@@ -11,11 +11,10 @@ from pyspark.sql import functions as f
 
 from marketflow.contracts.products import PRODUCTS
 from marketflow.contracts.sources import CCXT_AFTER, CCXT_PREFIX
+from marketflow.features.trades.tape import DISORDER as DISORDER
 from marketflow.lake import gold_hours
 from marketflow.lake.gold_hours import Run
 
-# how far the venue's times may run against its ids: a trade of a higher id is never this much earlier
-DISORDER = timedelta(seconds=60)
 _MICROSECOND = timedelta(microseconds=1)
 # neighbours are usually minutes away; each wider look is taken only for what the narrower one did not find
 _REACHES: tuple[timedelta | None, ...] = (timedelta(hours=2), timedelta(days=2), timedelta(days=60), None)

@@ -20,7 +20,7 @@ HORIZON = 50
 QUOTE_AGE_LIMIT_MS = 5_000
 # sums of 500 such amounts stay within 128 bits
 LARGEST_AMOUNT = 10**17
-# how far a venue's times may run against its ids and sequences
+# how far a venue's times may run against its ids and sequences: one of a higher id is never this much earlier
 DISORDER = timedelta(seconds=60)
 QUOTES_BACK = timedelta(milliseconds=QUOTE_AGE_LIMIT_MS) + DISORDER
 """Quotes that much older than a trade must be there, so that the last before it is known."""
