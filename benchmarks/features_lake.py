@@ -1,0 +1,201 @@
+"""What gold.trade_features costs in the lake: hours through Spark's workers into Iceberg, beside Spark's own windows.
+
+Three measurements in one run, on PostgreSQL and S3 of its own, start-up apart:
+
+- a backlog: four hours of two products, a quarter of a million trades each, replaced in one commit;
+- a busy hour: one product at 1,000 trades a second, 3.6 million trades, replaced in one commit;
+- the usual way: the 57 columns of the common contract as Spark SQL windows (`rowsBetween`), one of the backlog's hours,
+  appended to an Iceberg table.
+
+Writes benchmarks/results/features-lake.json.
+
+    .venv/bin/python -m benchmarks.features_lake [--scale 1.0]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as f
+
+from benchmarks.memory import Watch
+from benchmarks.results_file import write
+from benchmarks.spark_windows import common_features
+from marketflow.contracts.columns import Table
+from marketflow.contracts.gold import TRADE_FEATURES
+from marketflow.contracts.silver import QUOTES, TRADES
+from marketflow.features.trades.catalogue import CATALOGUE
+from marketflow.lake import gold, session
+from marketflow.lake.tables import apply_contracts
+from marketflow.settings import Settings
+from marketflow.stack.servers import temporary_stack
+from marketflow.warehouse import freshness, schema
+from marketflow.warehouse.connection import connect
+
+DAY = datetime(2026, 11, 20, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+PRODUCTS = ("BTC-USD", "ETH-USD")
+HOURS = 4
+A_HOUR = 250_000
+BUSY = 3_600_000
+_US = 1_000_000
+
+
+def trades(spark: SparkSession, product: str, start: datetime, count: int, first_id: int) -> DataFrame:
+    """One hour of a product's trades: prices that wander around 60,000 dollars, sizes of eight places."""
+    number = f.col("id")
+    when = f.timestamp_micros(f.lit(int(start.timestamp() * _US)) + f.floor(number * (3_600 * _US / count)))
+    noise = f.pmod(f.xxhash64(number, f.lit(product)), f.lit(10_000_000))
+    cents = 6_000_000 + f.floor(200_000 * f.sin(number / 50_000)) + f.pmod(noise, f.lit(101))
+    price = (cents / 100).cast("decimal(38,18)")
+    size = ((noise + 1) / f.lit(100_000_000)).cast("decimal(20,8)").cast("decimal(38,18)")
+    known = {
+        "venue": f.lit("coinbase_exchange"),
+        "product_id": f.lit(product),
+        "trade_id": number + first_id,
+        "price": price,
+        "size": size,
+        "notional": (price.cast("decimal(18,2)") * size.cast("decimal(18,8)")).cast("decimal(38,18)"),
+        "taker_side": f.when(noise % 2 == 0, "buy").otherwise("sell"),
+        "side_raw": f.when(noise % 2 == 0, "sell").otherwise("buy"),
+        "event_ts": when,
+        "received_at": when + f.expr("interval 40 milliseconds"),
+        "sequence": (number + first_id) * 2,
+        **_lineage(number),
+    }
+    return _rows(spark, TRADES, count, known)
+
+
+def quotes(spark: SparkSession, product: str, start: datetime, count: int, first_id: int) -> DataFrame:
+    """A quote before every second trade."""
+    number = f.col("id") * 2
+    when = f.timestamp_micros(f.lit(int(start.timestamp() * _US)) + f.floor(number * (3_600 * _US / count)))
+    bid = ((6_000_000 + f.floor(200_000 * f.sin(number / 50_000))) / 100).cast("decimal(38,18)")
+    amount = f.lit("1.25").cast("decimal(38,18)")
+    known = {
+        "venue": f.lit("coinbase_exchange"),
+        "product_id": f.lit(product),
+        "sequence": (number + first_id) * 2 - 1,
+        "event_ts": when - f.expr("interval 300 microseconds"),
+        "best_bid": bid,
+        "best_ask": (bid + f.lit("0.01").cast("decimal(38,18)")).cast("decimal(38,18)"),
+        "best_bid_size": amount,
+        "best_ask_size": amount,
+        "received_at": when,
+        **_lineage(number),
+    }
+    return _rows(spark, QUOTES, count // 2, known)
+
+
+def _lineage(number: Any) -> dict[str, Any]:
+    return {
+        "origin": f.lit("simulated"),
+        "topic": f.lit("benchmark"),
+        "partition": f.lit(0),
+        "offset": number,
+        "item_index": f.lit(0),
+    }
+
+
+def _rows(spark: SparkSession, table: Table, count: int, known: dict[str, Any]) -> DataFrame:
+    rows = spark.range(0, count, numPartitions=1)
+    return rows.select(*(known.get(c.name, f.lit(None)).cast(c.type.spark).alias(c.name) for c in table.columns))
+
+
+def fill(spark: SparkSession, settings: Settings, product: str, start: datetime, count: int, first_id: int) -> None:
+    """One hour of one product, as one silver commit each of trades and quotes."""
+    touched = json.dumps({product: [start.isoformat()]})
+    mark = json.dumps({"t": {"0": first_id + count}})
+    for table, made in ((TRADES, trades), (QUOTES, quotes)):
+        writer = made(spark, product, start, count, first_id).writeTo(session.table_name(settings, table))
+        writer.option("snapshot-property.marketflow.touched", touched)
+        writer.option("snapshot-property.marketflow.watermark", mark).append()
+
+
+def timed(work: Callable[[], object]) -> tuple[float, dict[str, float]]:
+    """Seconds by the clock, and the peak of memory (MiB, PSS) of this driver, its JVM and its workers meanwhile."""
+    with Watch() as watch:
+        began = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - began
+    return seconds, watch.peaks
+
+
+def replaced(spark: SparkSession, settings: Settings, hours: list[datetime], count: int) -> dict[str, Any]:
+    """Replace the hours, twice: the second time there are rows to replace; the slower of the two is told."""
+    rounds = [timed(lambda: gold.backfill_hours(spark, settings, TRADE_FEATURES, hours)) for _ in range(2)]
+    seconds, peaks = max(rounds, key=lambda one: one[0])
+    stored = spark.table(session.table_name(settings, TRADE_FEATURES))
+    rows = stored.where(f.col("event_ts").between(hours[0], hours[-1] + HOUR)).count()
+    return {
+        "trades": count,
+        "rows": rows,
+        "seconds": round(seconds, 1),
+        "trades_per_s": round(count / seconds),
+        "seconds_of_both_rounds": [round(one[0], 1) for one in rounds],
+        "peak_mib": peaks,
+    }
+
+
+def windows_of_spark(spark: SparkSession, settings: Settings, hour: datetime, count: int) -> dict[str, Any]:
+    """The common contract by `rowsBetween` into an Iceberg table of its own."""
+    rows = spark.table(session.table_name(settings, TRADES)).where(
+        (f.col("product_id") == PRODUCTS[0]) & (f.col("event_ts") >= hour) & (f.col("event_ts") < hour + HOUR)
+    )
+    book = spark.table(session.table_name(settings, QUOTES))
+    name = f"{session.CATALOG}.{settings.namespace('gold')}.benchmark_windows"
+    made = common_features(rows, book)
+    seconds, peaks = timed(lambda: made.writeTo(name).createOrReplace())
+    return {
+        "trades": count,
+        "columns": len(made.columns),
+        "seconds": round(seconds, 1),
+        "trades_per_s": round(count / seconds),
+        "peak_mib": peaks,
+    }
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of trades; 0.1 for a quick look")
+    scale = parser.parse_args().scale
+    a_hour, busy = int(A_HOUR * scale), int(BUSY * scale)
+    with tempfile.TemporaryDirectory() as home, temporary_stack(Path(home)) as settings:
+        schema.apply(settings)
+        spark = session.spark(settings, "benchmark_features")
+        apply_contracts(spark, settings)
+        hours = [DAY + number * HOUR for number in range(HOURS)]
+        for number, hour in enumerate(hours):
+            for product in PRODUCTS:
+                fill(spark, settings, product, hour, a_hour, 1 + number * a_hour)
+        busy_hour = DAY + timedelta(days=1)
+        fill(spark, settings, "SOL-USD", busy_hour, busy, 1)
+        with connect(settings) as connection:
+            for table in (TRADES, QUOTES):
+                freshness.mark(connection, table.qualified, busy_hour + HOUR)
+        # workers started, Java's compilers warm
+        gold.backfill_hours(spark, settings, TRADE_FEATURES, hours[:1])
+        results: dict[str, Any] = {
+            "features_and_targets": len(CATALOGUE),
+            "backlog": replaced(spark, settings, hours, HOURS * len(PRODUCTS) * a_hour),
+            "busy_hour": replaced(spark, settings, [busy_hour], busy),
+            "spark_windows": windows_of_spark(spark, settings, hours[1], a_hour),
+        }
+        spark.stop()
+    faster = results["backlog"]["trades_per_s"] / results["spark_windows"]["trades_per_s"]
+    results["times_as_fast_as_spark_windows"] = round(faster, 1)
+    print(json.dumps(results, indent=1))
+    print(write("features-lake", results))
+
+
+if __name__ == "__main__":
+    main()
