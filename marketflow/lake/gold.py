@@ -30,7 +30,11 @@ from marketflow.warehouse.locks import table_lock
 
 Reached = Callable[[SparkSession, Settings, str, DataFrame, Changes], set[datetime]]
 Rows = Callable[[SparkSession, Settings, str, DataFrame, list[datetime], datetime | None], DataFrame]
-Files = Callable[[SparkSession, Settings, str, DataFrame, DataFrame, list[datetime]], list[gold_features.Written]]
+# as Rows, with the snapshots of the two silver tables in place of complete_through
+Files = Callable[
+    [SparkSession, Settings, str, DataFrame, tuple[int | None, int | None], list[datetime]],
+    list[gold_features.Written],
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +249,10 @@ def _replace(
         if recipe.rows is not None:
             rows = recipe.rows(spark, settings, silver_name, silver, hours, complete_through)
             gold_write.replace(spark, name, recipe.table, rows, hours, properties)
-        elif recipe.files is not None and recipe.beside is not None:
-            beside = _silver(spark, table_name(settings, recipe.beside), plan.beside_snapshot)
-            done = recipe.files(spark, settings, silver_name, silver, beside, hours)
-            paths = [each.path for each in done if each.path]
+        elif recipe.files is not None:
+            snapshots = (plan.silver_snapshot, plan.beside_snapshot)
+            done = recipe.files(spark, settings, silver_name, silver, snapshots, hours)
+            paths = [path for each in done for path in each.paths]
             gold_files.replace(settings, recipe.table, paths, hours, properties)
             if not paths:  # nothing was added, and perhaps nothing deleted: no commit carries the mark
                 gold_write.mark_only(spark, name, recipe.table, properties)

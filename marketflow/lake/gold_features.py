@@ -1,14 +1,16 @@
 """gold.trade_features from silver.trades and silver.quotes: files that Spark's workers write, an hour each.
 
-A worker holds the trades and quotes of one product's hour with what lies around them, runs the kernel chunk by chunk
-and writes one Parquet file; the driver commits the files (`gold_files`).
+A worker reads the trades and quotes of one product's hour with what lies around them, runs the kernel chunk by chunk
+and writes one Parquet file; the driver commits the files (`gold_files`). A busy hour is several stretches, so that
+every worker has one and none holds millions of trades.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -18,31 +20,44 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
 from marketflow.contracts.gold import TRADE_FEATURES
+from marketflow.contracts.silver import QUOTES, TRADES
 from marketflow.contracts.sources import CCXT_AFTER, CCXT_PREFIX
 from marketflow.features import frames, offline
 from marketflow.features.trades.tape import HORIZON, LOOKBACK, QUOTE_COLUMNS, QUOTES_BACK, TRADE_COLUMNS
 from marketflow.lake import gold_hours, gold_neighbours, gold_reach
-from marketflow.lake.gold_hours import HOUR
+from marketflow.lake.gold_hours import HOUR, Run
 from marketflow.lake.gold_marks import Changes
 from marketflow.lake.gold_neighbours import DISORDER, Stretch
 from marketflow.lake.parquet_files import ParquetFolder
+from marketflow.lake.snapshot_rows import SnapshotRows
 from marketflow.settings import Settings
 
-_MOST_LISTED = 20_000
-_WRITTEN = "venue string, product_id string, hour timestamp, path string, trades bigint, rows bigint, left_out bigint"
+# trades that one worker holds at a time: 1.5 GB with what the kernel makes of them
+_MOST_AT_ONCE = 400_000
+# tasks beyond this many share one: each costs the driver a few milliseconds
+_MOST_TASKS = 256
+_TASK = (
+    "task int, venue string, product_id string, start timestamp, end timestamp, "
+    "read_first timestamp, read_last timestamp"
+)
+_WRITTEN = "venue string, product_id string, start timestamp, path string, trades bigint, rows bigint"
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One product's hour: its file (None where it has no row) and what became of its trades."""
+    """One product's hour: its files (none where it has no row) and what became of its trades."""
 
     venue: str
     product_id: str
     hour: datetime
-    path: str | None
+    paths: tuple[str, ...]
     trades: int
     rows: int
-    left_out: int
+
+    @property
+    def left_out(self) -> int:
+        """Trades without 500 before them."""
+        return self.trades - self.rows
 
 
 def reached(spark: SparkSession, settings: Settings, name: str, trades: DataFrame, changes: Changes) -> set[datetime]:
@@ -71,43 +86,67 @@ def reached_by_quotes(changes: Changes) -> set[datetime]:
 
 
 def write(
-    spark: SparkSession, settings: Settings, name: str, trades: DataFrame, quotes: DataFrame, hours: list[datetime]
+    spark: SparkSession,
+    settings: Settings,
+    name: str,
+    trades: DataFrame,
+    snapshots: tuple[int | None, int | None],
+    hours: list[datetime],
 ) -> list[Written]:
-    """Compute and write these hours of every product; nothing is committed."""
+    """Compute and write these hours of every product; nothing is committed.
+
+    `trades` are silver's as of the first of the snapshots, the second is of silver.quotes.
+    """
     known = _numbered(gold_neighbours.extents(spark, name))
     asked = [
-        Stretch(venue, product_id, gold_hours.Run(hour, hour + HOUR))
-        for venue, product_id, hour in _traded(trades, hours)
+        Stretch(venue, product_id, run)
+        for (venue, product_id, hour), count in sorted(_traded(trades, hours).items())
         if (venue, product_id) in known
+        for run in _parts(hour, count)
     ]
     if not asked:
         return []
     before = gold_reach.before(spark, trades, known, asked, LOOKBACK)
     after = gold_reach.after(spark, trades, known, asked, HORIZON)
-    tape = {each: (min(before[each], each.run.start), max(after[each], each.run.end)) for each in asked}
-    book = {each: (each.run.start - QUOTES_BACK, each.run.end + DISORDER) for each in asked}
-    keys = ("venue", "product_id", "run_start")
-    computed = (
-        _inside(spark, trades, TRADE_COLUMNS, tape)
-        .groupBy(*keys)
-        .cogroup(_inside(spark, quotes, QUOTE_COLUMNS, book).groupBy(*keys))
-        .applyInArrow(_worker(settings), _WRITTEN)
-        .collect()
+    count = min(len(asked), _MOST_TASKS)
+    tasks = [
+        (
+            *(number % count, each.venue, each.product_id, each.run.start, each.run.end),
+            *(min(before[each], each.run.start), max(after[each], each.run.end)),
+        )
+        for number, each in enumerate(asked)
+    ]
+    silver = [
+        SnapshotRows.of(spark, settings, table, snapshot)
+        for table, snapshot in zip((TRADES, QUOTES), snapshots, strict=True)
+    ]
+    written = (
+        spark.createDataFrame(tasks, _TASK)
+        .repartitionById(count, f.col("task"))
+        .mapInArrow(_worker(settings, *silver), _WRITTEN)
+        .toArrow()
     )
-    return [Written(*row) for row in computed]
+    return _by_hour(written.to_pylist())
 
 
-def _traded(trades: DataFrame, hours: list[datetime]) -> list[tuple[str, str, datetime]]:
-    """Venue, product and hour of those asked for in which anything was traded: between two captures lie years."""
+def _traded(trades: DataFrame, hours: list[datetime]) -> dict[tuple[str, str, datetime], int]:
+    """Trades by venue, product and hour of those asked for in which there are any: between two captures lie years."""
     wanted = set(hours)
     rows = (
         trades.where(gold_hours.prune("event_ts", gold_hours.runs(hours)))
-        .select("venue", "product_id", gold_hours.number_column("event_ts").alias("hour_number"))
-        .distinct()
+        .groupBy("venue", "product_id", gold_hours.number_column("event_ts").alias("hour_number"))
+        .agg(f.count(f.lit(1)).alias("trades"))
         .collect()
     )
-    found = ((row.venue, row.product_id, gold_hours.from_number(row.hour_number)) for row in rows)
-    return sorted(each for each in found if each[2] in wanted)
+    found = {(row.venue, row.product_id, gold_hours.from_number(row.hour_number)): row.trades for row in rows}
+    return {key: count for key, count in found.items() if key[2] in wanted}
+
+
+def _parts(hour: datetime, count: int) -> list[Run]:
+    """The hour as so many equal stretches of time that a worker can hold each."""
+    parts = -(-count // _MOST_AT_ONCE)
+    borders = [hour + HOUR * number / parts for number in range(parts + 1)]
+    return [Run(start, end) for start, end in pairwise(borders)]
 
 
 def _numbered(known: dict[Any, Any]) -> dict[Any, Any]:
@@ -115,55 +154,37 @@ def _numbered(known: dict[Any, Any]) -> dict[Any, Any]:
     return {market: extent for market, extent in known.items() if not CCXT_PREFIX <= market[0] < CCXT_AFTER}
 
 
-def _inside(
-    spark: SparkSession, rows: DataFrame, columns: tuple[str, ...], windows: dict[Stretch, tuple[datetime, datetime]]
-) -> DataFrame:
-    """Rows in the window of a stretch, once for each stretch whose window holds them."""
-    spans = {each: _hours(*window) for each, window in windows.items()}
-    # a row for each hour of each window, or for several hours where a product slept for years between two trades
-    grain = 1 + sum(map(len, spans.values())) // _MOST_LISTED
-    listed = [
-        (each.venue, each.product_id, number, each.run.start, *windows[each])
-        for each, hours in spans.items()
-        for number in range(hours.start // grain, (hours.stop - 1) // grain + 1)
-    ]
-    wanted = spark.createDataFrame(
-        listed,
-        "venue string, product_id string, hour_number bigint, run_start timestamp, read_first timestamp, "
-        "read_last timestamp",
-    )
-    ranges = [gold_hours.Run(first, last + timedelta(microseconds=1)) for first, last in windows.values()]
-    return (
-        rows.select(*columns, f.floor(gold_hours.number_column("event_ts") / grain).cast("bigint").alias("hour_number"))
-        .where(f.col("product_id").isin({each.product_id for each in windows}))
-        .where(gold_hours.prune("event_ts", ranges))
-        .join(f.broadcast(wanted), ["venue", "product_id", "hour_number"])
-        .where((f.col("event_ts") >= f.col("read_first")) & (f.col("event_ts") <= f.col("read_last")))
-        .select(*columns, "run_start")
-    )
+def _by_hour(stretches: Iterable[dict[str, Any]]) -> list[Written]:
+    """What the stretches of each hour wrote, together."""
+    found: dict[tuple[str, str, datetime], Written] = {}
+    for each in stretches:
+        key = (each["venue"], each["product_id"], gold_hours.floor(each["start"]))
+        known = found.get(key, Written(*key, (), 0, 0))
+        paths = (*known.paths, each["path"]) if each["path"] else known.paths
+        found[key] = Written(*key, paths, known.trades + each["trades"], known.rows + each["rows"])
+    return sorted(found.values(), key=lambda one: (one.venue, one.product_id, one.hour))
 
 
-def _hours(first: datetime, last: datetime) -> range:
-    """Numbers of the hours that two times, both inclusive, lie in and between."""
-    return range(gold_hours.number(gold_hours.floor(first)), gold_hours.number(gold_hours.floor(last)) + 1)
-
-
-def _worker(settings: Settings) -> Callable[[pa.Table, pa.Table], pa.Table]:
+def _worker(
+    settings: Settings, trades: SnapshotRows, quotes: SnapshotRows
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     folder = ParquetFolder.of(settings, TRADE_FEATURES)
 
-    def written(trades: pa.Table, quotes: pa.Table) -> pa.Table:
-        tape, book = pl.DataFrame(pl.from_arrow(trades)), pl.DataFrame(pl.from_arrow(quotes))
-        return write_hour(folder, tape, book)
+    def written(tasks: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in tasks:
+            for task in batch.to_pylist():
+                market = (task["venue"], task["product_id"])
+                run = Run(task["start"], task["end"])
+                tape = trades.between(TRADE_COLUMNS, *market, task["read_first"], task["read_last"])
+                book = quotes.between(QUOTE_COLUMNS, *market, run.start - QUOTES_BACK, run.end + DISORDER)
+                yield write_stretch(folder, Stretch(*market, run), tape, book)
 
     return written
 
 
-def write_hour(folder: ParquetFolder, tape: pl.DataFrame, book: pl.DataFrame) -> pa.Table:
-    """One product's hour into one file; a row that says what became of its trades, none where it has no trade."""
-    if tape.is_empty():
-        return _said([])
-    start = tape.item(0, "run_start")
-    is_own = pl.col("event_ts").is_between(start, start + HOUR, closed="left")
+def write_stretch(folder: ParquetFolder, stretch: Stretch, tape: pl.DataFrame, book: pl.DataFrame) -> pa.RecordBatch:
+    """A stretch of one product into one file; a row that says what became of its trades."""
+    is_own = pl.col("event_ts").is_between(stretch.run.start, stretch.run.end, closed="left")
     counted = {"trades": 0, "rows": 0}
 
     def parts() -> Iterator[pa.Table]:
@@ -175,20 +196,15 @@ def write_hour(folder: ParquetFolder, tape: pl.DataFrame, book: pl.DataFrame) ->
             if kept.height:
                 yield frames.to_arrow(kept, TRADE_FEATURES)
 
-    venue, product_id = tape.item(0, "venue"), tape.item(0, "product_id")
-    name = f"{product_id}/{start:%Y-%m-%dT%H}-{venue}-{uuid4().hex}.parquet"
+    start = stretch.run.start
+    name = f"{stretch.product_id}/{start:%Y-%m-%dT%H%M}-{stretch.venue}-{uuid4().hex}.parquet"
     path = folder.write(name, parts())
-    if not counted["trades"]:
-        return _said([])
-    left_out = counted["trades"] - counted["rows"]
-    return _said([(venue, product_id, start, path, counted["trades"], counted["rows"], left_out)])
-
-
-def _said(rows: list[tuple[Any, ...]]) -> pa.Table:
-    kinds = (
-        *(pa.string(), pa.string(), pa.timestamp("us", tz="UTC"), pa.string()),
-        *(pa.int64(), pa.int64(), pa.int64()),
-    )
-    names = [part.split()[0] for part in _WRITTEN.split(", ")]
-    columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    return pa.table({name: pa.array(values, kind) for name, values, kind in zip(names, columns, kinds, strict=True)})
+    said = {
+        "venue": pa.array([stretch.venue]),
+        "product_id": pa.array([stretch.product_id]),
+        "start": pa.array([start], pa.timestamp("us", tz="UTC")),
+        "path": pa.array([path], pa.string()),
+        "trades": pa.array([counted["trades"]], pa.int64()),
+        "rows": pa.array([counted["rows"]], pa.int64()),
+    }
+    return pa.RecordBatch.from_pydict(said)

@@ -13,6 +13,7 @@ from typing import Any
 
 from marketflow.contracts.columns import Table
 from marketflow.lake import gold_hours
+from marketflow.lake.file_options import file_options
 from marketflow.lake.session import CATALOG
 from marketflow.lake.snapshots import PROPERTY_PREFIX
 from marketflow.settings import Settings
@@ -39,7 +40,7 @@ def catalog(settings: Settings) -> Any:
     from pyiceberg.catalog.sql import SqlCatalog
 
     if settings.deployment == "aws":
-        return GlueCatalog(CATALOG, **{"glue.region": settings.aws_region, "s3.region": settings.aws_region})
+        return GlueCatalog(CATALOG, **{"glue.region": settings.aws_region}, **file_options(settings))
     host = settings.postgres_host or settings.host
     password = settings.secret("postgres_iceberg")
     return SqlCatalog(
@@ -49,11 +50,7 @@ def catalog(settings: Settings) -> Any:
             # Spark's own catalog made its tables
             "init_catalog_tables": "false",
             "warehouse": settings.warehouse,
-            "s3.endpoint": settings.s3_endpoint or "",
-            "s3.region": settings.aws_region,
-            "s3.access-key-id": settings.secret("s3_access_key"),
-            "s3.secret-access-key": settings.secret("s3_secret_key"),
-            "s3.force-virtual-addressing": "false",
+            **file_options(settings),
         },
     )
 

@@ -21,6 +21,7 @@ from marketflow.contracts import tables
 from marketflow.contracts.columns import Table, Type
 from marketflow.contracts.tables import LAKE_TABLES
 from marketflow.errors import ConfigurationError, LakeStateError
+from marketflow.lake.file_options import file_options
 from marketflow.lake.snapshots import PROPERTY_PREFIX, SnapshotSummary
 from marketflow.settings import Settings
 from marketflow.warehouse.connection import connect
@@ -145,14 +146,7 @@ def _locations(settings: Settings, wanted: tuple[Table, ...] | list[Table]) -> d
 def _opened(settings: Settings, location: str) -> Any:
     from pyiceberg.table import StaticTable
 
-    properties = {
-        "s3.endpoint": settings.s3_endpoint or "",
-        "s3.region": settings.aws_region,
-        "s3.access-key-id": settings.secret("s3_access_key"),
-        "s3.secret-access-key": settings.secret("s3_secret_key"),
-        "s3.force-virtual-addressing": "false",
-    }
-    return StaticTable.from_metadata(location, properties=properties)
+    return StaticTable.from_metadata(location, properties=file_options(settings))
 
 
 def _walk(table: Any) -> Iterator[SnapshotSummary]:

@@ -18,7 +18,7 @@ from marketflow.contracts.gold import TRADE_FEATURES
 from marketflow.contracts.silver import QUOTES, TRADES
 from marketflow.features import frames
 from marketflow.features.trades.kernel import trade_features
-from marketflow.lake import gold
+from marketflow.lake import gold, gold_features
 from marketflow.lake.session import table_name
 from marketflow.lake.silver_snapshots import java_table, walk
 from marketflow.settings import Settings
@@ -135,7 +135,9 @@ def test_hours_are_the_kernels_rows_and_stay_so_when_trades_and_quotes_come_late
     assert_gold_is(spark, settings, [*now, *late, *following], [*book, *more])
 
 
-def test_a_backfilled_hour_is_the_same_hour_and_leaves_the_mark(lake_now: tuple[SparkSession, Settings]) -> None:
+def test_a_backfilled_hour_is_the_same_hour_in_however_many_stretches_and_leaves_the_mark(
+    lake_now: tuple[SparkSession, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
     spark, settings = lake_now
     trades = market(1_000, at("10:05"), 1_500, 7.0, seed=4)
     append(spark, settings, TRADES, trades)
@@ -151,9 +153,21 @@ def test_a_backfilled_hour_is_the_same_hour_and_leaves_the_mark(lake_now: tuple[
     whole = {row["trade_id"]: row for row in stored(spark, settings, TRADE_FEATURES)}
     assert {key: whole[key] for key in one} == one
     before = len(list(walk(java_table(spark, table_name(settings, TRADE_FEATURES)))))
+    accounts = _accounts(settings)
+    # a busy hour: several workers have a stretch of it each
+    monkeypatch.setattr(gold_features, "_MOST_AT_ONCE", 120)
     gold.backfill_hours(spark, settings, NAME, [at("11:00"), at("12:00"), at("5:00") - 24 * HOUR])
     assert {row["trade_id"]: row for row in stored(spark, settings, TRADE_FEATURES)} == whole
     assert len(list(walk(java_table(spark, table_name(settings, TRADE_FEATURES))))) > before
+    assert spark.table(f"{table_name(settings, TRADE_FEATURES)}.files").count() >= 2 * 514 // 120
+    assert _accounts(settings) == accounts
+
+
+def _accounts(settings: Settings) -> list[tuple[Any, ...]]:
+    with connect(settings) as connection:
+        return connection.execute(
+            "select product_id, hour, trades, row_count, left_out from ops.gold_accounting order by 1, 2"
+        ).fetchall()
 
 
 def test_hours_without_500_trades_before_them_have_no_row_and_the_mark_moves(
