@@ -140,6 +140,9 @@ class Watch:
         self.settings, self.since = settings, since
         self.snapshots: dict[datetime, datetime] = {}
         self.bars: list[tuple[datetime, int]] = []
+        # final feature rows by market, anew whenever publication has moved
+        self.features: list[tuple[datetime, dict[tuple[str, str], int]]] = []
+        self._published: Any = None
         self.ended = since
         self.peak_mib = 0.0
         self.at_peak: dict[str, float] = {}
@@ -155,6 +158,17 @@ class Watch:
         ).fetchone()
         if not self.bars or self.bars[-1][1] != trades:
             self.bars.append((datetime.now(UTC), int(trades)))
+        published = connection.execute(
+            "select last_snapshot_id from ops.publish_audit where table_name = 'gold.trade_features'"
+        ).fetchone()
+        if published != self._published:
+            self._published = published
+            rows = connection.execute(
+                "select venue, product_id, count(*) from gold.trade_features where is_final and event_ts >= %s "
+                "group by venue, product_id",
+                (self.since,),
+            ).fetchall()
+            self.features.append((datetime.now(UTC), {(venue, product): count for venue, product, count in rows}))
 
     def weigh(self) -> None:
         """The memory of all processes now."""
@@ -265,6 +279,32 @@ def bars_latency(settings: Settings, watch: Watch) -> dict[str, Any]:
     return {**quantiles(seconds), "publications": len(watch.bars) - 1, **late}
 
 
+def features_latency(settings: Settings, watch: Watch) -> dict[str, Any]:
+    """From receipt of a trade to its final feature row in PostgreSQL: a market's k-th trade is the k-th final row."""
+    with readers.duckdb(settings) as lake:
+        rows = lake.execute(
+            "select venue, product_id, received_at from silver.trades where event_ts >= ? order by trade_id",
+            [watch.since],
+        ).fetchall()
+    received_at: defaultdict[tuple[str, str], list[datetime]] = defaultdict(list)
+    for venue, product, at in rows:
+        received_at[venue, product].append(at)
+    seconds: list[float] = []
+    counted: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for seen, counts in watch.features:
+        for market, count in counts.items():
+            seconds += [(seen - at).total_seconds() for at in received_at[market][counted[market] : count]]
+            counted[market] = max(counted[market], count)
+    waiting = [
+        (watch.ended - at).total_seconds()
+        for market, times in received_at.items()
+        for at in times[counted[market] :]
+        if at < watch.ended
+    ]
+    late = {"not_shown_yet": len(waiting), "oldest_not_shown_s": round(max(waiting, default=0.0), 2)}
+    return {**quantiles(seconds), "publications": len(watch.features), **late}
+
+
 def watch(settings: Settings, minutes: float) -> None:
     """Latencies and memory."""
     since = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
@@ -281,6 +321,7 @@ def watch(settings: Settings, minutes: float) -> None:
             settings, TICKER.full_name(settings.topic_prefix), f"bronze_{TICKER.bronze}", since
         ),
         "trade_to_bar": bars_latency(settings, seen),
+        "trade_to_final_features": features_latency(settings, seen),
         "peak_memory_mib": round(seen.peak_mib),
         "memory_mib_at_peak": dict(sorted(seen.at_peak.items(), key=lambda pair: -pair[1])),
     }
