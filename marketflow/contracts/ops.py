@@ -143,6 +143,13 @@ GOLD_ACCOUNTING = Table(
         Column("trades", Type.LONG, "rows of silver.trades in the hour = rows + left out", "count"),
         Column("row_count", Type.LONG, "rows written", "count"),
         Column("left_out", Type.LONG, "trades with fewer than 500 before them", "count"),
+        Column(
+            "later_quotes",
+            Type.LONG,
+            "trades whose last quote by sequence bears a later time, so that they have none",
+            "count",
+            True,
+        ),
         Column("snapshot_id", Type.LONG, "Iceberg snapshot that wrote the hour"),
         Column("written_at", Type.TIMESTAMP, "when"),
     ),

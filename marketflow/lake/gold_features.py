@@ -40,7 +40,10 @@ _TASK = (
     "task int, venue string, product_id string, start timestamp, end timestamp, "
     "read_first timestamp, read_last timestamp"
 )
-_WRITTEN = "venue string, product_id string, start timestamp, path string, trades bigint, rows bigint"
+_COUNTS = ("trades", "rows", "later_quotes")
+_WRITTEN = (
+    "venue string, product_id string, start timestamp, path string, trades bigint, rows bigint, later_quotes bigint"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Written:
     paths: tuple[str, ...]
     trades: int
     rows: int
+    later_quotes: int
 
     @property
     def left_out(self) -> int:
@@ -159,9 +163,10 @@ def _by_hour(stretches: Iterable[dict[str, Any]]) -> list[Written]:
     found: dict[tuple[str, str, datetime], Written] = {}
     for each in stretches:
         key = (each["venue"], each["product_id"], gold_hours.floor(each["start"]))
-        known = found.get(key, Written(*key, (), 0, 0))
+        known = found.get(key, Written(*key, (), 0, 0, 0))
         paths = (*known.paths, each["path"]) if each["path"] else known.paths
-        found[key] = Written(*key, paths, known.trades + each["trades"], known.rows + each["rows"])
+        counts = (getattr(known, name) + each[name] for name in _COUNTS)
+        found[key] = Written(*key, paths, *counts)
     return sorted(found.values(), key=lambda one: (one.venue, one.product_id, one.hour))
 
 
@@ -185,7 +190,7 @@ def _worker(
 def write_stretch(folder: ParquetFolder, stretch: Stretch, tape: pl.DataFrame, book: pl.DataFrame) -> pa.RecordBatch:
     """A stretch of one product into one file; a row that says what became of its trades."""
     is_own = pl.col("event_ts").is_between(stretch.run.start, stretch.run.end, closed="left")
-    counted = {"trades": 0, "rows": 0}
+    counted = dict.fromkeys(_COUNTS, 0)
 
     def parts() -> Iterator[pa.Table]:
         for rows in offline.chunks(tape, book):
@@ -193,6 +198,7 @@ def write_stretch(folder: ParquetFolder, stretch: Stretch, tape: pl.DataFrame, b
             kept = own.filter(pl.col("history") >= LOOKBACK)
             counted["trades"] += own.height
             counted["rows"] += kept.height
+            counted["later_quotes"] += int(own["quote_is_later"].sum())
             if kept.height:
                 yield frames.to_arrow(kept, TRADE_FEATURES)
 
@@ -204,7 +210,6 @@ def write_stretch(folder: ParquetFolder, stretch: Stretch, tape: pl.DataFrame, b
         "product_id": pa.array([stretch.product_id]),
         "start": pa.array([start], pa.timestamp("us", tz="UTC")),
         "path": pa.array([path], pa.string()),
-        "trades": pa.array([counted["trades"]], pa.int64()),
-        "rows": pa.array([counted["rows"]], pa.int64()),
+        **{name: pa.array([count], pa.int64()) for name, count in counted.items()},
     }
     return pa.RecordBatch.from_pydict(said)

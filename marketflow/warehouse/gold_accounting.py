@@ -28,6 +28,8 @@ class HourWritten(Protocol):
     def rows(self) -> int: ...  # noqa: D102
     @property
     def left_out(self) -> int: ...  # noqa: D102
+    @property
+    def later_quotes(self) -> int: ...  # noqa: D102
 
 
 def record(
@@ -40,9 +42,12 @@ def record(
     with connection.cursor() as cursor:
         cursor.executemany(
             "insert into ops.gold_accounting (table_name, venue, product_id, hour, trades, row_count, left_out, "
-            "snapshot_id, written_at) values (%s, %s, %s, %s, %s, %s, %s, %s, now())",
+            "later_quotes, snapshot_id, written_at) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, now())",
             [
-                (table.qualified, one.venue, one.product_id, one.hour, one.trades, one.rows, one.left_out, snapshot_id)
+                (
+                    *(table.qualified, one.venue, one.product_id, one.hour, one.trades, one.rows, one.left_out),
+                    *(one.later_quotes, snapshot_id),
+                )
                 for one in written
             ],
         )

@@ -74,7 +74,9 @@ def expected(trades: list[Row], quotes: list[Row]) -> pl.DataFrame:
     schemas = {table: frames.schema(table) for table in (TRADES, QUOTES)}
     book = pl.DataFrame(quotes, schema=schemas[QUOTES])
     tapes = pl.DataFrame(trades, schema=schemas[TRADES]).partition_by("venue", "product_id")
-    rows = [trade_features(tape, book).filter(pl.col("history") >= 500).drop("history") for tape in tapes]
+    rows = [
+        trade_features(tape, book).filter(pl.col("history") >= 500).drop("history", "quote_is_later") for tape in tapes
+    ]
     return pl.concat(rows).sort(TRADE_FEATURES.key)
 
 
@@ -84,7 +86,7 @@ def assert_gold_is(spark: SparkSession, settings: Settings, trades: list[Row], q
     assert_frame_equal(there, expected(trades, quotes), rel_tol=1e-12, abs_tol=1e-12)
     with connect(settings) as connection:
         accounts = connection.execute(
-            "select product_id, hour, trades, row_count, left_out from ops.gold_accounting"
+            "select product_id, hour, trades, row_count, left_out, later_quotes from ops.gold_accounting"
         ).fetchall()
     hours = Counter((row["product_id"], row["event_ts"].replace(minute=0, second=0, microsecond=0)) for row in trades)
     assert {(product, hour): count for product, hour, count, _, _ in accounts} == dict(hours)
@@ -166,7 +168,7 @@ def test_a_backfilled_hour_is_the_same_hour_in_however_many_stretches_and_leaves
 def _accounts(settings: Settings) -> list[tuple[Any, ...]]:
     with connect(settings) as connection:
         return connection.execute(
-            "select product_id, hour, trades, row_count, left_out from ops.gold_accounting order by 1, 2"
+            "select product_id, hour, trades, row_count, left_out, later_quotes from ops.gold_accounting order by 1, 2"
         ).fetchall()
 
 
@@ -174,13 +176,15 @@ def test_hours_without_500_trades_before_them_have_no_row_and_the_mark_moves(
     lake_now: tuple[SparkSession, Settings],
 ) -> None:
     spark, settings = lake_now
-    trades = market(1, at("10:05"), 120, 7.0, seed=5)
+    trades = [row | {"sequence": 10 * row["trade_id"]} for row in market(1, at("10:05"), 120, 7.0, seed=5)]
     append(spark, settings, TRADES, trades)
+    # before all of them by sequence, and later than the first 50 by its time
+    append(spark, settings, QUOTES, [quotes_of(trades[50:51])[0] | {"sequence": 1, "event_ts": trades[50]["event_ts"]}])
     complete(settings, TRADES, at("11:00"))
     complete(settings, QUOTES, at("11:00"))
     done = gold.rewrite_dirty(spark, settings, NAME)
     assert (done.rows, stored(spark, settings, TRADE_FEATURES)) == (0, [])
     assert gold.dirty_hours(spark, settings, NAME) == []
     with connect(settings) as connection:
-        row = connection.execute("select trades, row_count, left_out from ops.gold_accounting").fetchone()
-    assert row == (120, 0, 120)
+        row = connection.execute("select trades, row_count, left_out, later_quotes from ops.gold_accounting").fetchone()
+    assert row == (120, 0, 120, 50)

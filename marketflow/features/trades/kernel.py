@@ -34,9 +34,11 @@ def trade_features(
 
     `trades` and `quotes` have the columns of silver.trades and silver.quotes (TRADE_COLUMNS, QUOTE_COLUMNS), in any
     order. One row comes back for every trade: its identity, price, size and taker_side, every feature of the catalogue
-    (a function's docstring gives formula, unit, null rule and source), `history` (trades before it in `trades`, 500 at
-    most) and `is_final` (whether 50 more trades are there, so that its targets will not change). A row is what it would
-    be on the whole tape where `history` is 500 and `quotes` reach QUOTES_BACK further back. The caller cuts.
+    (a function's docstring gives formula, unit, null rule and source), and three that the caller decides by:
+    `quote_is_later` (whether the last quote before it by sequence bears a later time, and is null for that), `history`
+    (trades before it in `trades`, 500 at most) and `is_final` (whether 50 more trades are there, so that its targets
+    will not change). A row is what it would be on the whole tape where `history` is 500 and `quotes` reach QUOTES_BACK
+    further back. The caller cuts.
 
     Raises:
         KernelError: as `marketflow.features.trades.tape.tape`.
@@ -44,13 +46,14 @@ def trade_features(
     wanted = list(features)
     if trades.is_empty():
         return pl.DataFrame(schema=schema(wanted))
-    frame = tape(trades, quotes).frame
+    frame = tape(trades, quotes)
     frame = _with_windows(frame, [feature.expression for feature in wanted])
     row = pl.int_range(pl.len(), dtype=pl.Int32)
     money = ("price", "size")
     return frame.select(
         *(pl.col(f"{name}_exact" if name in money else name).alias(name) for name in IDENTITY),
         *(one.expression.cast(frames.POLARS_TYPES[one.type]).alias(one.name) for one in wanted),
+        quote_is_later="quote_is_later",
         history=row.clip(upper_bound=LOOKBACK),
         is_final=row + HORIZON < pl.len(),
     )
@@ -59,7 +62,9 @@ def trade_features(
 def schema(features: Iterable[Feature]) -> pl.Schema:
     """Columns and types of what `trade_features` gives for these features."""
     made = {one.name: frames.POLARS_TYPES[one.type] for one in features}
-    return pl.Schema(IDENTITY | made | {"history": pl.Int32(), "is_final": pl.Boolean()})
+    return pl.Schema(
+        IDENTITY | made | {"quote_is_later": pl.Boolean(), "history": pl.Int32(), "is_final": pl.Boolean()}
+    )
 
 
 def _with_windows(frame: pl.DataFrame, expressions: list[pl.Expr]) -> pl.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 import polars as pl
@@ -33,20 +32,12 @@ _MARKET = ("venue", "product_id")
 _BOOK_UNITS = ("bid_units", "ask_units", "bid_size_units", "ask_size_units")
 
 
-@dataclass(frozen=True, slots=True)
-class Tape:
-    """The prepared trades of one product, and how many of its quotes were later than the trade that they precede."""
-
-    frame: pl.DataFrame
-    negative_ages: int
-
-
 def ago(column: str, trades: int) -> pl.Expr:
     """The column's value so many trades before."""
     return pl.col(column).shift(trades)
 
 
-def tape(trades: pl.DataFrame, quotes: pl.DataFrame | None) -> Tape:
+def tape(trades: pl.DataFrame, quotes: pl.DataFrame | None) -> pl.DataFrame:
     """Order, check and prepare; the columns of silver.trades and silver.quotes, in any order.
 
     Raises:
@@ -56,8 +47,7 @@ def tape(trades: pl.DataFrame, quotes: pl.DataFrame | None) -> Tape:
     """
     ordered = _ordered(trades)
     _check(ordered)
-    quoted, negative_ages = _with_quotes(ordered, quotes)
-    return Tape(_prepared(quoted), negative_ages)
+    return _prepared(_with_quotes(ordered, quotes))
 
 
 def _ordered(trades: pl.DataFrame) -> pl.DataFrame:
@@ -102,11 +92,12 @@ def _check(ordered: pl.DataFrame) -> None:
         )
 
 
-def _with_quotes(ordered: pl.DataFrame, quotes: pl.DataFrame | None) -> tuple[pl.DataFrame, int]:
+def _with_quotes(ordered: pl.DataFrame, quotes: pl.DataFrame | None) -> pl.DataFrame:
     """The last quote strictly before each trade, where it is neither older than the limit nor later than the trade.
 
     Before is a lower sequence where both have one (the quote of the trade's own sequence shows the book after it), else
-    an earlier event_ts; of one found by each, the later.
+    an earlier event_ts; of one found by each, the later. `quote_is_later` tells the trades whose last quote by
+    sequence bears a later time than they: the clocks contradict the order, so the quote is null.
     """
     book = _book(ordered, quotes)
     trades = ordered.with_columns(event_us=pl.col("event_ts").to_physical()).with_row_index("row")
@@ -125,15 +116,12 @@ def _with_quotes(ordered: pl.DataFrame, quotes: pl.DataFrame | None) -> tuple[pl
     )
     joined = trades.join(latest, on="row", how="left", maintain_order="left").drop("row")
     age = pl.col("event_us") - pl.col("quote_us")
-    negative_ages = int(joined.select((age < 0).sum()).item())
     is_known = age.is_between(0, QUOTE_AGE_LIMIT_MS * 1000)
-    return (
-        joined.with_columns(
-            *(pl.when(is_known).then(name).alias(name) for name in (*_BOOK_UNITS, "quote_join")),
-            quote_age_us=pl.when(is_known).then(age),
-        ).drop("quote_us"),
-        negative_ages,
-    )
+    return joined.with_columns(
+        *(pl.when(is_known).then(name).alias(name) for name in (*_BOOK_UNITS, "quote_join")),
+        quote_age_us=pl.when(is_known).then(age),
+        quote_is_later=(age < 0).fill_null(False),
+    ).drop("quote_us")
 
 
 def _last_before(trades: pl.DataFrame, book: pl.DataFrame, key: str) -> pl.DataFrame:

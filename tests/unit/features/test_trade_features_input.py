@@ -103,7 +103,10 @@ def test_no_trades_give_no_rows_of_the_same_columns_and_types() -> None:
 def test_every_row_has_its_key_and_its_own_price_size_and_side() -> None:
     """As the kernel's docstring says: the key, price, size and taker_side, every feature, history and is_final."""
     columns = computed(BITCOIN).columns
-    assert [*columns[:4], *columns[-2:]] == ["venue", "product_id", "trade_id", "event_ts", "history", "is_final"]
+    assert [*columns[:4], *columns[-3:]] == [
+        *("venue", "product_id", "trade_id", "event_ts"),
+        *("quote_is_later", "history", "is_final"),
+    ]
     assert {"price", "size", "taker_side"} <= set(columns)
 
 

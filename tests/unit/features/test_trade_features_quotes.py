@@ -87,7 +87,7 @@ def test_a_quote_may_be_five_seconds_old_and_not_a_microsecond_more() -> None:
 def test_a_quote_of_a_later_time_is_null_though_an_earlier_one_exists_and_is_counted() -> None:
     late = (quote(-1, "98", 8), quote(0.000001, "99", 9))
     assert found(trade(0, 10), *late) == NOTHING
-    assert prepared(trade_frame([trade(0, 10)]), quote_frame(late)).negative_ages == 1
+    assert prepared(trade_frame([trade(0, 10)]), quote_frame(late))["quote_is_later"].to_list() == [True]
 
 
 @given(st.one_of(short_tapes(), tapes(1, 300)))
