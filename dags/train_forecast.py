@@ -3,9 +3,9 @@
 Trains a baseline forecast, a small LightGBM model of the direction over the next 10 or 50 trades, and says beside
 guesses that need no model what its score is worth. Off until somebody turns it on: a model that nobody reads is waste.
 
-**Reads** gold.trade_features (PyIceberg, no Spark): the newest 200,000 rows of the day before the end of the run's hour
-· **Writes** the lake's bucket under forecast/, ops.forecast_run · **Schedule** daily at 02:20 UTC, once gold is complete
-through the hour; paused when it is created
+**Reads** gold.trade_features (PyIceberg, no Spark): the newest 200,000 rows of the day before the end of the run's
+hour · **Writes** the lake's bucket under forecast/, ops.forecast_run · **Schedule** daily at 02:20 UTC, once gold is
+complete through the hour; paused when it is created
 
 **By hand** *Trigger* with product, venue, horizon, and start or end for other rows than the newest day's.
 `marketflow forecast train` is the same on a command line, `marketflow forecast list` and `show` tell of every run.

@@ -19,7 +19,8 @@ BASELINES = {
 }
 # a gain of two standard errors comes about by chance in one of forty forecasts that know nothing
 NEEDED_ERRORS = 2.0
-_LEAST_PROBABILITY = 1e-15
+# what was called impossible and came costs 36 nats, not an infinity
+_LEAST_PROBABILITY = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True, slots=True)
