@@ -15,8 +15,6 @@ from marketflow.forecast import train as training
 from marketflow.forecast.rows import Rows, choose, usable_features
 from marketflow.forecast.train import Trained, train
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture(scope="module")
 def momentum() -> Trained:

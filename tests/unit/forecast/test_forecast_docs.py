@@ -10,12 +10,9 @@ import re
 import sys
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from marketflow.paths import PROJECT_FOLDER
-
-pytestmark = pytest.mark.unit
 
 PAGE = PROJECT_FOLDER / "docs" / "forecast.md"
 BLOCK = re.compile(r"```python\n(.*?)```\n```text\n(.*?)```", re.DOTALL)

@@ -11,8 +11,6 @@ import pytest
 
 from marketflow.forecast.openmp import _carried, renamed
 
-pytestmark = pytest.mark.unit
-
 TRAIN = """
 import ctypes, numpy
 from marketflow.errors import SetupError

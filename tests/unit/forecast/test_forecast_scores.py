@@ -10,8 +10,6 @@ from sklearn import metrics
 
 from marketflow.forecast.scores import BASELINES, Judged, area_under_curve, log_loss, score
 
-pytestmark = pytest.mark.unit
-
 
 def judged(seed: int, rows: int = 600, knowledge: float = 0.0) -> Judged:
     """Coins; the model knows the given share of them."""
