@@ -116,17 +116,7 @@ def choose(frame: pl.DataFrame, horizon: int, features: Sequence[str] | None = N
     if missing:
         raise InputError(f"no column {', '.join(missing)}; rows of gold.trade_features or of `features build` have it")
     venue, product_id = _market(frame)
-    final = _in_order(frame).filter(pl.col("is_final"))
-    if final.is_empty():
-        raise InputError(
-            f"none of the {frame.height:,} rows of {venue} {product_id} is final: their targets are not known yet"
-        )
-    kept = final.filter(pl.col(goal).is_not_null())
-    if kept.is_empty():
-        raise InputError(
-            f"none of the {final.height:,} final rows of {venue} {product_id} has {goal}: the price never moved, "
-            "or trades are missing"
-        )
+    final, kept = _learnable(_in_order(frame), goal, f"{venue} {product_id}")
     matrix = kept.select(pl.col(name).cast(pl.Float64).fill_null(float("nan")) for name in names).to_numpy(order="c")
     times: Any = kept.select(first=pl.col("event_ts").min(), last=pl.col("event_ts").max()).row(0)
     return Rows(
@@ -145,6 +135,19 @@ def choose(frame: pl.DataFrame, horizon: int, features: Sequence[str] | None = N
         not_final=frame.height - final.height,
         without_target=final.height - kept.height,
     )
+
+
+def _learnable(ordered: pl.DataFrame, goal: str, market: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The final rows, and those of them that have a target."""
+    final = ordered.filter(pl.col("is_final"))
+    if final.is_empty():
+        raise InputError(f"none of the {ordered.height:,} rows of {market} is final: their targets are not known yet")
+    kept = final.filter(pl.col(goal).is_not_null())
+    if kept.is_empty():
+        raise InputError(
+            f"none of the {final.height:,} final rows of {market} has {goal}: the price stood still, or trades lack"
+        )
+    return final, kept
 
 
 def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
