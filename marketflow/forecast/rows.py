@@ -145,7 +145,7 @@ def _learnable(ordered: pl.DataFrame, goal: str, market: str) -> tuple[pl.DataFr
     kept = final.filter(pl.col(goal).is_not_null())
     if kept.is_empty():
         raise InputError(
-            f"none of the {final.height:,} final rows of {market} has {goal}: the price stood still, or trades lack"
+            f"none of the {final.height:,} final rows of {market} has {goal}: the price never moved, or there are holes"
         )
     return final, kept
 
