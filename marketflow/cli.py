@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from marketflow import __version__, cli_features, cli_venue, settings
+from marketflow import __version__, cli_features, cli_forecast, cli_venue, settings
 from marketflow.errors import ConfigurationError, MarketflowError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(cli_venue.app, name="venue")
 app.add_typer(cli_features.app, name="features")
 app.add_typer(cli_features.metrics_app, name="metrics")
+app.add_typer(cli_forecast.app, name="forecast")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
 

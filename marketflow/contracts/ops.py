@@ -256,6 +256,48 @@ BACKFILL = Table(
     description="What history was asked for, and where to go on: the cursor moves once Kafka has the page.",
 )
 
+FORECAST_RUN = Table(
+    layer="ops",
+    name="forecast_run",
+    grain="one row per training of a forecast",
+    key=("run_id",),
+    columns=(
+        Column("run_id", Type.STRING, "product, horizon, time and the first eight digits of the model's hash"),
+        Column("trained_at", Type.TIMESTAMP, "when"),
+        Column("venue", Type.STRING, "coinbase_exchange, …"),
+        Column("product_id", Type.STRING, "canonical product"),
+        Column("horizon", Type.INTEGER, "how far ahead the direction is foretold", "trades"),
+        Column("snapshot_id", Type.LONG, "snapshot of gold.trade_features that the rows are of"),
+        Column("first_event_ts", Type.TIMESTAMP, "time of the first trade that was used"),
+        Column("last_event_ts", Type.TIMESTAMP, "time of the last one"),
+        Column("row_count", Type.LONG, "final rows with a target that were used", "count"),
+        Column("tested_rows", Type.LONG, "rows that were foretold by a model that had not seen them", "count"),
+        Column("effective_rows", Type.DOUBLE, "tested rows / horizon, since targets of neighbours overlap", "count"),
+        Column("accuracy", Type.DOUBLE, "share of the tested rows whose direction was foretold"),
+        Column("log_loss", Type.DOUBLE, "of its probabilities", "nats"),
+        Column("auc", Type.DOUBLE, "area under the ROC curve; null where all went the same way", "", True),
+        Column("settled_rows", Type.LONG, "tested rows after which no trade of the same instant came", "count"),
+        Column("settled_accuracy", Type.DOUBLE, "of these, the only ones that one could act on", "", True),
+        Column("base_rate_log_loss", Type.DOUBLE, "log-loss of the share of rises in training", "nats"),
+        Column("coin_flip_accuracy", Type.DOUBLE, "0.5"),
+        Column("majority_accuracy", Type.DOUBLE, "of the direction that was more frequent in training"),
+        Column("last_direction_accuracy", Type.DOUBLE, "of: the last change of the price repeats"),
+        Column("reversed_accuracy", Type.DOUBLE, "of: the last change of the price is taken back"),
+        Column("taker_accuracy", Type.DOUBLE, "of: up after a buy, down after a sell"),
+        Column("bounce_accuracy", Type.DOUBLE, "of: down after a buy, up after a sell"),
+        Column(
+            "beats_baseline",
+            Type.BOOLEAN,
+            "better than each of them by more than two standard errors, of all tested rows and of the settled ones",
+        ),
+        Column("verdict", Type.STRING, "that in sentences"),
+        Column("model_uri", Type.STRING, "LightGBM's text; run.json beside it has features, parameters and every fold"),
+        Column("model_sha256", Type.STRING, "SHA-256 of the model's bytes: the same snapshot gives the same ones"),
+    ),
+    owner="train_forecast",
+    description="What was trained on which snapshot, beside guesses that need no model.",
+)
+
 CONTRACT_VERSION = Table(
     layer="ops",
     name="contract_version",
@@ -284,5 +326,6 @@ OPS_TABLES = (
     QUALITY_RESULT,
     QUOTA_USAGE,
     BACKFILL,
+    FORECAST_RUN,
     CONTRACT_VERSION,
 )

@@ -16,6 +16,7 @@ class Tag(StrEnum):
     SILVER = "silver"
     GOLD = "gold"
     POSTGRES = "postgres"
+    FORECAST = "forecast"
     MAINTENANCE = "maintenance"
 
 

@@ -15,7 +15,7 @@ from airflow.sdk import BaseHook, BaseSensorOperator
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from marketflow_airflow.interval import resolve
+from marketflow_airflow.interval import PARTITION, resolve
 
 CONNECTION_ID = "marketflow_pg"
 # null while one of the tables has no mark yet, so that a layer never written is not called fresh
@@ -75,15 +75,24 @@ class FreshnessSensor(BaseSensorOperator):
     ui_color = "#dbeafe"
 
     def __init__(
-        self, *, tables: Sequence[str], grain: str = "hour", beyond: timedelta = timedelta(0), **kwargs: Any
+        self,
+        *,
+        tables: Sequence[str],
+        grain: str = "hour",
+        beyond: timedelta = timedelta(0),
+        known: Sequence[str] = (PARTITION,),
+        **kwargs: Any,
     ) -> None:
-        """`tables` as `silver.trades`; `grain` hour or day; `beyond` time after the window's end that must be in."""
+        """`tables` as `silver.trades`; `grain` hour or day; `beyond` time after the window's end that must be in.
+
+        `known` are the keys of the Dag's form.
+        """
         kwargs.setdefault("poke_interval", 5)
         super().__init__(**kwargs)
-        self.tables, self.grain, self.beyond = list(tables), grain, beyond
+        self.tables, self.grain, self.beyond, self.known = list(tables), grain, beyond, list(known)
 
     def _until(self, context: Mapping[str, Any]) -> datetime:
-        return resolve(context, self.grain).end + self.beyond
+        return resolve(context, self.grain, known=self.known).end + self.beyond
 
     def poke(self, context: Mapping[str, Any]) -> bool:
         """One look, in the worker."""

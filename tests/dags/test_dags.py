@@ -34,6 +34,7 @@ EXPECTED = {
     "publish_top_movers",
     "publish_bars",
     "maintain_lake",
+    "train_forecast",
 }
 HOURLY_BY_PARTITION = {"silver", "gold_price_metrics", "gold_bars", "gold_trade_features"}
 # the task that reads a layer, and the layer before it that must be complete first
@@ -50,6 +51,7 @@ FRESH_BEFORE = {
     "publish_trade_features": ("publish", ["gold.trade_features"], timedelta(hours=-1)),
     "publish_price_metrics": ("publish", ["gold.price_metrics"], timedelta(hours=-1)),
     "publish_top_movers": ("publish", ["gold.top_movers"], timedelta(hours=-1)),
+    "train_forecast": ("train", ["gold.trade_features"], timedelta(0)),
 }
 PARSE = """
 import json, sys, time
@@ -59,7 +61,18 @@ before, start = set(sys.modules), time.process_time()
 bag = DagBag(sys.argv[2], bundle_name="dags-folder")
 print(json.dumps({"dags": sorted(bag.dags), "cpu_s": time.process_time() - start, "modules": sorted(sys.modules)}))
 """
-HEAVY = {"pyspark", "confluent_kafka", "polars", "pandas", "pyarrow", "numpy", "psycopg", "pydantic_settings", "duckdb"}
+HEAVY = {
+    "pyspark",
+    "confluent_kafka",
+    "polars",
+    "pandas",
+    "pyarrow",
+    "numpy",
+    "psycopg",
+    "lightgbm",
+    "pydantic_settings",
+    "duckdb",
+}
 
 
 def test_the_project_has_exactly_these_dags(dags):
@@ -110,6 +123,10 @@ def test_hourly_dags_have_partitions_an_hour_before_their_run_and_a_form(dags):
     for dag_id in by_partition:
         timetable = dags[dag_id].timetable
         assert (timetable.run_offset, timetable.key_format) == (-1, "%Y-%m-%dT%H:%M:%S")
+
+
+def test_every_dag_runs_from_the_start_but_the_forecast(dags):
+    assert {dag_id for dag_id, dag in dags.items() if dag.is_paused_upon_creation} == {"train_forecast"}
 
 
 def test_who_waits_for_gold_is_told_when_it_is_late(dags):

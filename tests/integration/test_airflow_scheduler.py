@@ -186,6 +186,7 @@ def parses_every_dag_and_has_the_pool(parts: Airflow) -> None:
         "maintain_lake",
         "heal_gaps",
         "backfill_history",
+        "train_forecast",
         "test_waits",
         "test_hours",
         "test_listens",
