@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# These tests start hundreds of Pythons, Airflow and pandas in many of them. Where an environment forbids to keep compiled
+# modules (containers do), each would compile them anew, three to five seconds of a core every time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # How long an example takes says how busy the machine is, and nothing of the code.
 settings.register_profile("marketflow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
