@@ -39,8 +39,8 @@ LEVELS = ("unit", "spark", "dags", "integration", "e2e", "faults")
 TESTS_FOLDER = Path(__file__).parent
 
 
-# The files of minutes, the longest first, so that no worker begins one when the others are about to end. Measured with
-# --durations=0; where a file is not named it comes later, in the order of its name.
+# The files of minutes, about the longest first, so that no worker begins one when the others are about to end. A file
+# that is not named comes later, in the order of its name; --durations=0 says which has grown.
 LONGEST_FIRST = (
     "e2e/test_recorded_morning.py",
     "e2e/test_every_venue.py",
