@@ -6,8 +6,9 @@ ifdef DATASET
 export MARKETFLOW_DATASET := $(DATASET)
 endif
 SQL := include/sql
-# a file's tests stay together, for they share servers; two files at a time
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# a file's tests stay together, for they share servers; three files at a time on two cores, for many of them wait
+WORKERS ?= 3
+SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup up down status check format test test-% faults-smoke figures replay-captures docs dag lock
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
+from marketflow.services.environment import embedded_environment
 from marketflow.settings import Settings
 from marketflow.stack import dag as one_dag
 from marketflow.stack.servers import temporary_stack
 
 RUNNER = Path(__file__).with_name("run_dags.py")
+REWRITER = Path(__file__).with_name("rewrite_hours.py")
 
 
 @pytest.fixture(scope="session")
@@ -36,10 +38,21 @@ def run_dags(settings: Settings, *wishes: str) -> list[str]:
     return states
 
 
+def rewrite_hours(settings: Settings, tables: Iterable[str], hours: Iterable[str]) -> None:
+    """Rewrite these hours of these gold tables, without a Dag: a session of Spark costs more than all of them."""
+    done = subprocess.run(
+        [sys.executable, str(REWRITER), ",".join(tables), ",".join(hours)],
+        env=embedded_environment(settings),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def verify(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`marketflow verify` in a process of its own, as a person runs it."""
-    from marketflow.services.environment import embedded_environment
-
     return subprocess.run(
         [sys.executable, "-m", "marketflow.verify", *arguments],
         env=embedded_environment(settings),

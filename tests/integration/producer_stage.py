@@ -93,6 +93,24 @@ def running(module: str, *arguments: str, log: Path, env: dict[str, str]) -> Ite
             child.wait(60)
 
 
+class Tape:
+    """The truth's file of trades, each line of which is read once: it grows while tests wait for it to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._read_bytes = path, 0
+        self._facts: list[dict[str, Any]] = []
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Every trade so far; a line that is being written is left out."""
+        with self._path.open("rb") as file:
+            file.seek(self._read_bytes)
+            whole = file.read().rpartition(b"\n")[0]
+        if whole:
+            self._facts += map(json.loads, whole.splitlines())
+            self._read_bytes += len(whole) + 1
+        return self._facts
+
+
 @dataclass
 class Market:
     """A running simulator of one product, and its truth."""
@@ -101,12 +119,16 @@ class Market:
     folder: Path
     product: str
     ports: dict[str, int]
+    # shared by those that `replace` makes of it for another product
+    tape: Tape | None = None
+
+    def __post_init__(self) -> None:
+        self.tape = self.tape or Tape(self.folder / "truth" / "trades.ndjson")
 
     def truth(self) -> dict[int, dict[str, Any]]:
-        """Every trade that was made, by id; a line that is being written is left out."""
-        text = (self.folder / "truth" / "trades.ndjson").read_text()
-        facts = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-        return {fact["trade_id"]: fact for fact in facts if fact["product_id"] == self.product}
+        """Every trade that was made, by id."""
+        assert self.tape is not None
+        return {fact["trade_id"]: fact for fact in self.tape.facts() if fact["product_id"] == self.product}
 
     def control(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Order something."""

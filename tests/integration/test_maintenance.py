@@ -45,15 +45,30 @@ def maintain(bronze: Bronze, table: Any, now: datetime, **options: Any) -> maint
     return maintenance.maintain(bronze.spark, bronze.settings, table, now=now, **options)
 
 
-def six_commits(bronze: Bronze) -> None:
-    for number in range(6):
-        bronze.commit({0: [match(Trade(number + 1)), garbage()]}, NOON + number * MINUTE)
+def batch_arrives(bronze: Bronze, number: int) -> None:
+    bronze.commit({0: [match(Trade(number + 1)), garbage()]}, NOON + number * MINUTE)
+
+
+def commits(bronze: Bronze, count: int = 6) -> None:
+    """As many batches, each of them a commit of bronze and of silver."""
+    for number in range(count):
+        batch_arrives(bronze, number)
         silver.advance(bronze.spark, bronze.settings, SOURCE)
 
 
-def test_a_closed_day_is_compacted_to_one_file_and_no_row_changes(bronze: Bronze) -> None:
-    six_commits(bronze)
+def commits_of_bronze(bronze: Bronze) -> None:
+    """Six batches that silver has not seen."""
+    for number in range(6):
+        batch_arrives(bronze, number)
+
+
+def test_an_open_day_is_left_alone_and_a_closed_one_is_compacted_to_one_file_and_no_row_changes(
+    bronze: Bronze,
+) -> None:
+    commits(bronze)
     expected = lake_of.truth(bronze.topic, bronze.records)
+    assert maintain(bronze, contracts.TRADES, NOON + timedelta(hours=11)).files_compacted == 0
+    assert files(bronze, contracts.TRADES) == 6
     done = maintain(bronze, contracts.TRADES, NOON + DAY)
     assert (done.rows, done.files_compacted, done.files_written) == (6, 6, 1)
     assert files(bronze, contracts.TRADES) == 1
@@ -62,21 +77,15 @@ def test_a_closed_day_is_compacted_to_one_file_and_no_row_changes(bronze: Bronze
     assert maintain(bronze, contracts.TRADES, NOON + DAY).files_compacted == 0
 
 
-def test_an_open_day_is_left_alone(bronze: Bronze) -> None:
-    six_commits(bronze)
-    assert maintain(bronze, contracts.TRADES, NOON + timedelta(hours=11)).files_compacted == 0
-    assert files(bronze, contracts.TRADES) == 6
-
-
 def test_a_bronze_hour_is_compacted_once_it_is_closed_for_two_hours(bronze: Bronze) -> None:
-    six_commits(bronze)
+    commits_of_bronze(bronze)
     assert maintain(bronze, lake_of.TRADES, NOON + timedelta(hours=2, minutes=59)).files_compacted == 0
     done = maintain(bronze, lake_of.TRADES, NOON + timedelta(hours=3))
     assert (done.rows, done.files_compacted, done.files_written) == (12, 6, 1)
 
 
 def test_the_watermark_survives_compaction_and_expiry(bronze: Bronze, monkeypatch: pytest.MonkeyPatch) -> None:
-    six_commits(bronze)
+    commits(bronze)
     marked = snapshots(bronze, contracts.TRADES)[0].snapshot_id
     monkeypatch.setattr(maintenance, "KEEP_SNAPSHOTS", 1)
     far = datetime.now(UTC) + 30 * DAY
@@ -92,7 +101,7 @@ def test_the_watermark_survives_compaction_and_expiry(bronze: Bronze, monkeypatc
 
 
 def test_expiry_keeps_what_gold_has_yet_to_read(bronze: Bronze, monkeypatch: pytest.MonkeyPatch) -> None:
-    six_commits(bronze)
+    commits(bronze)
     covered = snapshots(bronze, contracts.TRADES)[3].snapshot_id
     bars = table_name(bronze.settings, gold.BARS)
     empty = bronze.spark.createDataFrame([], gold.BARS.spark_schema)
@@ -105,13 +114,13 @@ def test_expiry_keeps_what_gold_has_yet_to_read(bronze: Bronze, monkeypatch: pyt
 
 
 def test_a_day_of_snapshots_and_at_least_a_hundred_are_kept(bronze: Bronze) -> None:
-    six_commits(bronze)
+    commits_of_bronze(bronze)
     maintain(bronze, lake_of.TRADES, datetime.now(UTC) + 30 * DAY)
     assert len([s for s in snapshots(bronze, lake_of.TRADES) if s.operation == "append"]) == 6
 
 
 def test_a_table_whose_writer_is_at_work_is_busy_and_stops_no_other(bronze: Bronze) -> None:
-    six_commits(bronze)
+    commits(bronze, 1)
     tables = (contracts.TRADES, contracts.REJECTED)
     with table_lock(bronze.settings, "silver.trades"):
         done = maintenance.maintain_all(bronze.spark, bronze.settings, now=NOON + DAY, tables=tables)
@@ -123,7 +132,7 @@ def test_a_table_whose_writer_is_at_work_is_busy_and_stops_no_other(bronze: Bron
 def test_a_row_that_goes_missing_during_maintenance_is_an_error(
     bronze: Bronze, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    six_commits(bronze)
+    commits(bronze)
     name = table_name(bronze.settings, contracts.TRADES)
 
     def losing(*_: Any) -> int:
@@ -136,7 +145,7 @@ def test_a_row_that_goes_missing_during_maintenance_is_an_error(
 
 
 def test_the_deep_run_removes_old_files_that_no_snapshot_knows_and_no_others(bronze: Bronze) -> None:
-    six_commits(bronze)
+    commits(bronze, 2)
     stored = silver_snapshots.java_table(bronze.spark, table_name(bronze.settings, contracts.TRADES))
     for name in ("stray", "young"):
         output = stored.io().newOutputFile(f"{stored.location()}/data/{name}.parquet").create()
@@ -154,7 +163,7 @@ def test_the_deep_run_removes_old_files_that_no_snapshot_knows_and_no_others(bro
 
 
 def test_a_property_that_differs_from_the_houses_is_set_back(bronze: Bronze) -> None:
-    six_commits(bronze)
+    commits(bronze, 1)
     name = table_name(bronze.settings, contracts.TRADES)
     bronze.spark.sql(f"alter table {name} set tblproperties ('write.metadata.previous-versions-max' = '100')")
     maintain(bronze, contracts.TRADES, NOON)
