@@ -1,13 +1,15 @@
 """# gold_bars
 
-Rewrites the hour's bars (1m, 5m, 1h), and every closed hour that late or healed trades touched since the last run.
+Rewrites the hour's bars (1m, 5m, 15m, 1h), every closed hour that late or healed trades touched since the last run, and
+the bars of their days (1d), which are folded from their hours.
 
 **Reads** silver.trades · **Writes** gold.bars · **Schedule** hourly, once silver is complete through the hour + 60 s
 
 **Rerun** safe: an hour is replaced whole, and the same silver gives the same rows.
 **Backfill** `scripts/airflow backfill create --dag-id gold_bars --from-date 2026-11-20T00:00 --to-date 2026-11-20T02:00
 --reprocess-behavior completed` (three hours: both ends are inclusive). A backfilled hour leaves the mark of what is
-dirty where it was. `make dag DAG=gold_bars DATE=2026-11-20T05:00` runs one hour.
+dirty where it was, and a day's bar as it was: `python spark_jobs/gold.py --table gold.bars --hours …` with all 24 hours
+of a day writes the day. `make dag DAG=gold_bars DATE=2026-11-20T05:00` runs one hour.
 **When it waits** silver is late: see Dag advance.
 **When it fails** the log's last line names table and hours; retry. Exit status 75 means that another writer is at work.
 """

@@ -86,7 +86,7 @@ BARS = Table(
     columns=(
         Column("venue", Type.STRING, "coinbase_exchange, …"),
         Column("product_id", Type.STRING, "canonical product"),
-        Column("interval", Type.STRING, "1m, 5m or 1h"),
+        Column("interval", Type.STRING, "1m, 5m, 15m, 1h or 1d; a day is UTC's"),
         Column("open_ts", Type.TIMESTAMP, "start of the interval, inclusive"),
         Column("open", Type.MONEY, "price of the trade with the lowest id", "quote currency", True),
         Column("high", Type.MONEY, "highest price", "quote currency", True),
@@ -109,6 +109,8 @@ BARS = Table(
             Type.BOOLEAN,
             "the interval's end is at or before silver's complete_through, and a later trade is known",
         ),
+        Column("first_trade_id", Type.LONG, "lowest trade_id in the interval, whose price is open", "", True),
+        Column("last_trade_id", Type.LONG, "highest trade_id in the interval, whose price is close", "", True),
     ),
     owner="gold_bars",
     description="Bars from trades. An interval without a trade between a product's first and last trade has count 0.",
@@ -144,4 +146,4 @@ TRADE_FEATURES = Table(
 )
 
 GOLD_TABLES = (PRICE_METRICS, TOP_MOVERS, BARS, TRADE_FEATURES)
-BAR_INTERVALS_S = {"1m": 60, "5m": 300, "1h": 3600}
+BAR_INTERVALS_S = {"1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "1d": 86_400}

@@ -16,6 +16,7 @@ from marketflow.features import frames
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+_SECOND = timedelta(seconds=1)
 LARGEST_MONEY = Decimal("9" * MONEY_PRECISION).scaleb(-MONEY_SCALE, Context(prec=MONEY_PRECISION))
 SMALLEST_MONEY = Decimal(1).scaleb(-MONEY_SCALE)
 VWAP_CONTEXT = Context(prec=140, rounding=ROUND_HALF_EVEN)
@@ -40,6 +41,7 @@ def bars(
       highest and lowest price. Unit: quote currency. Null without a trade.
     volume = Σ size, buy_volume and sell_volume by taker_side (base currency); notional = Σ notional (quote currency);
       exact, zero without a trade. trade_count = their number.
+    first_trade_id, last_trade_id = the lowest and the highest. Null without a trade.
     vwap = notional / volume, half-even to 18 places. Unit: quote currency. Null without a trade.
     has_gap = some hole touches the bar. A hole is two trades a, b, neighbours by trade_id, with b.trade_id >
       a.trade_id + 1; it touches where min(a, b event_ts) < bar's end and max(a, b event_ts) ≥ open_ts. True in every
@@ -77,6 +79,50 @@ def bars(
         has_gap=_touched_by_holes(grid["open_ts"], ordered, step),
         is_complete=_complete(pl.col("open_ts") + step, ordered, complete_through),
     )
+    return frames.conform(result.with_columns(vwap=_vwap(result["notional"], result["volume"])), BARS)
+
+
+def folded(shorter: pl.DataFrame, interval: str) -> pl.DataFrame:
+    """Bars of `interval` from the bars of one shorter interval that divides it, of any products.
+
+    Each equals what `bars` makes of the trades themselves, where `shorter` holds every bar that lies in it: sums of
+    sums, extremes of extremes; open is the open of the bar with the lowest first_trade_id and close the close of the
+    one with the highest last_trade_id (an id may lie in the next bar, so time does not say it); has_gap where one has;
+    is_complete where the bar that ends with it is. Sorted by venue, product_id, open_ts. Source: by definition.
+
+    Raises:
+        KernelError: an unknown interval, bars of several intervals or of one that does not divide it, or a sum of
+            10^20 and more.
+    """
+    step = _step(interval)
+    if shorter.is_empty():
+        return frames.empty(BARS)
+    lengths = [_step(name) for name in shorter["interval"].unique()]
+    if len(lengths) > 1 or step % lengths[0]:
+        raise KernelError(f"bars of {shorter['interval'].unique().to_list()} do not fold into {interval}")
+    ends_with = pl.col("own_ts") + lengths[0] == pl.col("open_ts") + step
+    sums = [pl.col(name).sum() for name in ("volume", "notional", "buy_volume", "sell_volume", "trade_count")]
+    by_first, by_last = pl.col("first_trade_id"), pl.col("last_trade_id")
+    result = (
+        shorter.with_columns(own_ts="open_ts", open_ts=pl.col("open_ts").dt.truncate(f"{step // _SECOND}s"))
+        .group_by("venue", "product_id", "open_ts")
+        .agg(
+            pl.col("open").filter(by_first == by_first.min()).first(),
+            pl.col("high").max(),
+            pl.col("low").min(),
+            pl.col("close").filter(by_last == by_last.max()).first(),
+            *sums,
+            by_first.min(),
+            by_last.max(),
+            pl.col("has_gap").any(),
+            is_complete=(pl.col("is_complete") & ends_with).any(),
+            volume_about=pl.col("volume").cast(pl.Float64).sum(),
+            notional_about=pl.col("notional").cast(pl.Float64).sum(),
+        )
+        .sort("venue", "product_id", "open_ts")
+        .with_columns(interval=pl.lit(interval))
+    )
+    _check_sums(result)
     return frames.conform(result.with_columns(vwap=_vwap(result["notional"], result["volume"])), BARS)
 
 
@@ -128,13 +174,15 @@ def _totals(inside: pl.DataFrame, step: timedelta) -> pl.DataFrame:
     """One row per interval that holds a trade: prices, exact sums, count."""
     bought, sold = pl.col("taker_side") == "buy", pl.col("taker_side") == "sell"
     totals = (
-        inside.with_columns(open_ts=pl.col("event_ts").dt.truncate(f"{step // timedelta(seconds=1)}s"))
+        inside.with_columns(open_ts=pl.col("event_ts").dt.truncate(f"{step // _SECOND}s"))
         .group_by("open_ts", maintain_order=True)
         .agg(
             open=pl.col("price").first(),
             high=pl.col("price").max(),
             low=pl.col("price").min(),
             close=pl.col("price").last(),
+            first_trade_id=pl.col("trade_id").first(),
+            last_trade_id=pl.col("trade_id").last(),
             volume=pl.col("size").sum(),
             notional=pl.col("notional").sum(),
             buy_volume=pl.col("size").filter(bought).sum(),
@@ -146,11 +194,14 @@ def _totals(inside: pl.DataFrame, step: timedelta) -> pl.DataFrame:
             notional_about=pl.col("notional").cast(pl.Float64).sum(),
         )
     )
-    _check(totals)
+    _check_sums(totals)
+    unsided = totals.filter(pl.col("unsided") > 0)
+    if unsided.height:
+        raise KernelError(f"a trade of the bar at {unsided.item(0, 'open_ts')} has a taker_side other than buy or sell")
     return totals
 
 
-def _check(totals: pl.DataFrame) -> None:
+def _check_sums(totals: pl.DataFrame) -> None:
     """Polars adds decimals of a group as 128-bit integers and wraps in silence at 1.7e20: refuse from 1e20 on.
 
     Sizes and notionals are not negative, so a sum that the floating one puts below 1.5e20 never wrapped on its way.
@@ -160,9 +211,6 @@ def _check(totals: pl.DataFrame) -> None:
         too_large = totals.filter((pl.col(about) > 1.5e20) | (pl.col(name) > largest))
         if too_large.height:
             raise KernelError(f"{name} of the bar at {too_large.item(0, 'open_ts')} does not fit Decimal(38,18)")
-    unsided = totals.filter(pl.col("unsided") > 0)
-    if unsided.height:
-        raise KernelError(f"a trade of the bar at {unsided.item(0, 'open_ts')} has a taker_side other than buy or sell")
 
 
 def _vwap(notionals: pl.Series, volumes: pl.Series) -> pl.Series:

@@ -35,6 +35,7 @@ Files = Callable[
     [SparkSession, Settings, str, DataFrame, tuple[int | None, int | None], list[datetime]],
     list[gold_features.Written],
 ]
+DayRowsOf = Callable[..., gold_write.DayRows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class Recipe:
     """How one gold table comes from silver. `completes`: its rows say whether they are complete.
 
     Its rows are a DataFrame that Spark writes, or `files` that the workers have written, from `silver` and a second
-    silver table `beside` it, of which `beside_reached` says what its changes reach.
+    silver table `beside` it, of which `beside_reached` says what its changes reach. `day_rows` come from the rows of
+    hours. A higher `version` than the stored rows were written with makes every hour dirty once.
     """
 
     table: Table
@@ -53,12 +55,20 @@ class Recipe:
     files: Files | None = None
     beside: Table | None = None
     beside_reached: Callable[[Changes], set[datetime]] | None = None
+    day_rows: DayRowsOf | None = None
+    version: int = 1
 
 
 RECIPES = {
     recipe.table.qualified: recipe
     for recipe in (
-        Recipe(BARS, TRADES, gold_bars.reached, gold_bars.rows, completes=True),
+        # 2: bars of 15m and 1d, and the ids of a bar's first and last trade
+        Recipe(
+            *(BARS, TRADES, gold_bars.reached, gold_bars.rows),
+            completes=True,
+            day_rows=gold_bars.day_rows,
+            version=2,
+        ),
         Recipe(PRICE_METRICS, ASSET_PRICES, gold_prices.metrics_reached, gold_prices.metrics_rows, completes=False),
         Recipe(TOP_MOVERS, ASSET_PRICES, gold_prices.movers_reached, gold_prices.movers_rows, completes=False),
         Recipe(
@@ -180,7 +190,7 @@ def _recipe(table: Table | str) -> Recipe:
 def _plan(
     spark: SparkSession, settings: Settings, recipe: Recipe, complete_through: datetime | None, *, dirty: bool = True
 ) -> _Plan:
-    mark = gold_marks.of_gold(walk(java_table(spark, table_name(settings, recipe.table))))
+    mark = gold_marks.of_gold(walk(java_table(spark, table_name(settings, recipe.table))), recipe.version)
     silver_name = table_name(settings, recipe.silver)
     changes = gold_marks.changes_since(walk(java_table(spark, silver_name)), mark.silver_snapshot)
     hours: set[datetime] = set()
@@ -234,6 +244,8 @@ def _replace(
     through = _later(plan.mark.complete_through, complete_through)
     mark = Mark(plan.silver_snapshot, through, plan.beside_snapshot) if moves else plan.mark
     properties = {"hours": gold_hours.to_json(hours)}
+    if recipe.version > 1 and mark.silver_snapshot:
+        properties["version"] = str(recipe.version)
     if mark.silver_snapshot:
         properties["silver_snapshot"] = str(mark.silver_snapshot)
     if mark.complete_through:
@@ -248,7 +260,7 @@ def _replace(
         silver = _silver(spark, silver_name, plan.silver_snapshot)
         if recipe.rows is not None:
             rows = recipe.rows(spark, settings, silver_name, silver, hours, complete_through)
-            gold_write.replace(spark, name, recipe.table, rows, hours, properties)
+            _write(spark, recipe, name, rows, hours, properties, moves=moves)
         elif recipe.files is not None:
             snapshots = (plan.silver_snapshot, plan.beside_snapshot)
             done = recipe.files(spark, settings, silver_name, silver, snapshots, hours)
@@ -275,6 +287,30 @@ def _replace(
     return GoldCommit(
         recipe.table.qualified, tuple(hours), snapshot_id, mark.silver_snapshot, mark.complete_through, rows_added
     )
+
+
+def _write(
+    spark: SparkSession,
+    recipe: Recipe,
+    name: str,
+    rows: DataFrame,
+    hours: list[datetime],
+    properties: dict[str, str],
+    *,
+    moves: bool,
+) -> None:
+    """Write the hours, and in the same commit the rows of their days where the recipe has such."""
+    if recipe.day_rows is None:
+        gold_write.replace(spark, name, recipe.table, rows, hours, properties)
+        return
+    rows = rows.persist()  # read twice, computed once
+    try:
+        # where the mark moves, every hour that is not written here is true already
+        beside = recipe.day_rows(spark, name, rows, hours, others_hold=moves)
+        said = properties | {"days": gold_hours.to_json(beside.days)}
+        gold_write.replace(spark, name, recipe.table, rows, hours, said, beside)
+    finally:
+        rows.unpersist()
 
 
 def _later(one: datetime | None, other: datetime | None) -> datetime | None:

@@ -1,4 +1,4 @@
-"""gold.bars from silver.trades: which hours a touched hour reaches, and an hour's rows."""
+"""gold.bars from silver.trades: which hours a touched hour reaches, an hour's rows, and a day's from its hours'."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from pyspark.sql import functions as f
 
 from marketflow.contracts.gold import BAR_INTERVALS_S, BARS
 from marketflow.features import frames
-from marketflow.features.bars import bars
+from marketflow.features.bars import bars, folded
 from marketflow.lake import gold_hours, gold_neighbours
-from marketflow.lake.gold_hours import HOUR, Run
+from marketflow.lake.gold_hours import DAY, HOUR, Run
 from marketflow.lake.gold_marks import Changes
 from marketflow.lake.gold_neighbours import Context, Stretch
+from marketflow.lake.gold_write import DayRows
 from marketflow.settings import Settings
 
 # hours of one product that one worker holds at a time: a million trades at 50 a second
 _LONGEST_RUN = 6 * HOUR
+_HOURLY = [interval for interval, seconds in BAR_INTERVALS_S.items() if seconds <= HOUR.total_seconds()]
 _TRADE_COLUMNS = ("venue", "product_id", "trade_id", "price", "size", "notional", "taker_side", "event_ts")
 
 
@@ -50,7 +52,7 @@ def rows(
     hours: list[datetime],
     complete_through: datetime | None,
 ) -> DataFrame:
-    """Bars of all products and intervals in these hours, computed by the kernel in Spark's workers."""
+    """Bars of all products in these hours, of every interval within one, computed by the kernel in Spark's workers."""
     known = gold_neighbours.extents(spark, name)
     asked = [
         Stretch(venue, product_id, run)
@@ -75,14 +77,34 @@ def rows(
 
 
 def bars_of_run(window: pa.Table, complete_through: datetime | None) -> pa.Table:
-    """Bars of every interval for one product's run of hours; `window` carries its context and the run's borders."""
+    """Bars of one product's run of hours; `window` carries its context and the run's borders."""
     trades = pl.DataFrame(pl.from_arrow(window))
     start, end = trades.item(0, "run_start"), trades.item(0, "run_end")
     parts = [
-        bars(trades, interval=interval, start=start, end=end, complete_through=complete_through)
-        for interval in BAR_INTERVALS_S
+        bars(trades, interval=interval, start=start, end=end, complete_through=complete_through) for interval in _HOURLY
     ]
     return frames.to_arrow(pl.concat(parts), BARS)
+
+
+def day_rows(
+    spark: SparkSession, name: str, hour_rows: DataFrame, hours: list[datetime], *, others_hold: bool
+) -> DayRows:
+    """Bars of the hours' days, folded from their hourly bars: the new ones, and of other hours the stored ones.
+
+    Where the stored ones may not hold what silver holds (not `others_hold`), only days whose every hour is new.
+    docs/decisions/0012-day-bars.md says why days are not read anew.
+    """
+    new = set(hours)
+    touched = sorted({gold_hours.day_of(hour) for hour in hours})
+    days = [day for day in touched if others_hold or new.issuperset(gold_hours.between(day, day + DAY))]
+    whole = {hour for day in days for hour in gold_hours.between(day, day + DAY)}
+    parts = [
+        rows.where(f.col("interval") == "1h").where(gold_hours.inside("open_ts", gold_hours.runs(asked)))
+        for rows, asked in ((hour_rows, whole & new), (spark.table(name), whole - new))
+    ]
+    known = pl.concat([frames.conform(pl.DataFrame(pl.from_arrow(part.toArrow())), BARS) for part in parts])
+    rows = spark.createDataFrame(frames.to_arrow(folded(known, "1d"), BARS), BARS.spark_schema)
+    return DayRows("interval", "1d", days, rows)
 
 
 def _windows(spark: SparkSession, contexts: dict[Stretch, Context]) -> DataFrame:

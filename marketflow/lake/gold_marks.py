@@ -36,10 +36,15 @@ class Changes:
         return set().union(*self.touched.values()) if self.touched else set()
 
 
-def of_gold(history: Iterable[SnapshotSummary]) -> Mark:
-    """The mark of a gold table's history (newest first): the newest written one, since compaction writes none."""
+def of_gold(history: Iterable[SnapshotSummary], version: int = 1) -> Mark:
+    """The mark of a gold table's history (newest first): the newest written one, since compaction writes none.
+
+    What rows of another version cover is not covered: they lack what this one writes (docs/decisions/0012).
+    """
     for snapshot in history:
         if "hours" in snapshot.properties:
+            if int(snapshot.properties.get("version", 1)) != version:
+                return Mark()
             covered, beside = (snapshot.properties.get(name) for name in ("silver_snapshot", "beside_snapshot"))
             through = snapshot.properties.get("complete_through")
             return Mark(

@@ -3,11 +3,14 @@
 Iceberg's overwrite by filter drops whole data files, so no file may straddle the filter's border. Rows are therefore
 written one file an hour, or one a day where all hours of a day are written. Where a file does straddle (compaction
 merged a day), its whole day is replaced: the day's other rows are read and written back in the same commit.
+
+Rows of whole days lie in partitions of their own, so they are replaced by day in the same commit, beside the hours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from pyspark.sql import DataFrame, SparkSession
@@ -19,21 +22,47 @@ from marketflow.lake.gold_hours import DAY
 from marketflow.lake.snapshots import PROPERTY_PREFIX
 
 
+@dataclass(frozen=True, slots=True)
+class DayRows:
+    """Rows of whole days: those of `days`, and the values of the identity partition `column` that sets them apart."""
+
+    column: str
+    value: str
+    days: list[datetime]
+    rows: DataFrame
+
+
 def replace(
-    spark: SparkSession, name: str, table: Table, rows: DataFrame, hours: list[datetime], properties: Mapping[str, str]
+    spark: SparkSession,
+    name: str,
+    table: Table,
+    rows: DataFrame,
+    hours: list[datetime],
+    properties: Mapping[str, str],
+    beside: DayRows | None = None,
 ) -> None:
-    """Replace `hours` of the Iceberg table `name` by those of `rows` that lie in them. Hours left empty are emptied."""
+    """Replace `hours` of the Iceberg table `name` by those of `rows` that lie in them. Hours left empty are emptied.
+
+    With `beside`, its days are replaced too, and the hours are those of the table's other rows.
+    """
     assert table.hour_column
     asked = set(hours)
+    hourly = f.lit(True) if beside is None else f.col(beside.column) != beside.value
     days = _straddled_days(spark, name, table.hour_column, asked)
     written = asked.union(*(gold_hours.between(day, day + DAY) for day in days))
     if kept := sorted(written - asked):
-        stored = spark.table(name).where(gold_hours.inside(table.hour_column, gold_hours.runs(kept)))
+        stored = spark.table(name).where(gold_hours.inside(table.hour_column, gold_hours.runs(kept)) & hourly)
         rows = rows.where(gold_hours.inside(table.hour_column, gold_hours.runs(asked))).unionByName(stored)
-    writer = _one_unit_a_task(spark, table, rows, written).writeTo(name)
+    placed = _one_unit_a_task(spark, table, rows, written)
+    replaced = gold_hours.inside(table.hour_column, gold_hours.runs(written))
+    if beside is not None:
+        placed = placed.unionByName(beside.rows.select(*table.column_names).coalesce(1))
+        days = f.col(table.hour_column).isin(beside.days) if beside.days else f.lit(False)
+        replaced = (replaced & hourly) | ((f.col(beside.column) == beside.value) & days)
+    writer = placed.writeTo(name)
     for key, value in properties.items():
         writer = writer.option(f"snapshot-property.{PROPERTY_PREFIX}{key}", value)
-    writer.overwrite(gold_hours.inside(table.hour_column, gold_hours.runs(written)))
+    writer.overwrite(replaced)
 
 
 def mark_only(spark: SparkSession, name: str, table: Table, properties: Mapping[str, str]) -> None:

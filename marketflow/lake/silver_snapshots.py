@@ -13,7 +13,7 @@ from marketflow.lake.snapshots import PROPERTY_PREFIX, SnapshotSummary
 # asked for one by one: going through a Java map entry by entry costs a round trip each, and an exception at its end
 PROPERTIES = (
     *("watermark", "accounting", "touched", "covers", "covered_ingested_at", "backfilled", "redriven"),
-    *("silver_snapshot", "beside_snapshot", "hours", "complete_through"),
+    *("silver_snapshot", "beside_snapshot", "hours", "days", "version", "complete_through"),
 )
 
 

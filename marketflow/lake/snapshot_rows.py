@@ -1,7 +1,7 @@
 """Rows of one snapshot of a lake table, read by a worker without the JVM.
 
 What a kernel takes is Arrow. Through the JVM every Decimal(38,18) becomes an object, is shuffled and sorted, and
-becomes Arrow again: reading and handing over took as long as 118 features (docs/decisions/0012-feature-workers.md).
+becomes Arrow again: reading and handing over took as long as 118 features (docs/decisions/0013-feature-workers.md).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ DUCKDB_TYPES = {
     **dict.fromkeys(_MONEY, "DECIMAL(38,18)"),
     **dict.fromkeys(_DOUBLE, "DOUBLE"),
     **dict.fromkeys(("market_cap_rank", "rank", "observations_5m"), "INTEGER"),
-    **dict.fromkeys(("trade_count", *TIMES), "BIGINT"),
+    **dict.fromkeys(("trade_count", "first_trade_id", "last_trade_id", *TIMES), "BIGINT"),
     **dict.fromkeys(("has_gap", "is_complete"), "BOOLEAN"),
 }
 """Of the columns that are no text, by name: they mean the same wherever they occur."""
@@ -70,7 +70,7 @@ def _judge(case: Case, subject: Subject, state: cut.Published | None) -> None:
         space,
         case.report,
         subject,
-        f"(select * from ({stored(gold, state.snapshot_id)}) where {scope})",
+        f"(select * from ({stored(space, gold, state.snapshot_id)}) where {scope})",
         f"(select * from {name} where {scope})",
     )
     case.nothing_compared(

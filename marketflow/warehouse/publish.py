@@ -123,7 +123,9 @@ def _work(history: Sequence[SnapshotSummary], last: int | None) -> _Work | None:
             continue
         if "hours" not in snapshot.properties:
             break
-        hours.update(datetime.fromisoformat(hour) for hour in json.loads(snapshot.properties["hours"]))
+        # rows of whole days lie in the hour of midnight
+        for name in ("hours", "days"):
+            hours.update(datetime.fromisoformat(hour) for hour in json.loads(snapshot.properties.get(name, "[]")))
     return _Work(newest, None, through)
 
 
@@ -180,7 +182,8 @@ def _copy(
     times = [column.name for column in table.columns if column.type is Type.TIMESTAMP]
     text = io.BytesIO()
     frame.with_columns(pl.col(times).dt.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00")).write_csv(text, include_header=False)
-    columns = sql.SQL(", ").join(map(sql.Identifier, table.column_names))
+    # a snapshot of an older version may lack columns, which are null then
+    columns = sql.SQL(", ").join(map(sql.Identifier, frame.columns))
     statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(_identifier(table), columns)
     with connection.cursor().copy(statement) as copy:
         copy.write(text.getvalue())

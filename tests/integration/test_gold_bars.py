@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from fractions import Fraction
+from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 import pytest
+from bars_oracle import Row, market, oracle
 from gold_lake import HOUR, append, at, complete, fresh, stored, trade
 from pyspark.sql import SparkSession
 
@@ -25,8 +22,6 @@ from marketflow.warehouse import freshness
 from marketflow.warehouse.connection import connect
 from marketflow.warehouse.locks import table_lock
 
-Row = dict[str, Any]
-SECONDS = {"1m": 60, "5m": 300, "1h": 3600}
 BTC_FIRST, ETH_FIRST = 1000, 5000
 
 
@@ -37,78 +32,9 @@ def lake_now(embedded: Settings, lake: SparkSession) -> tuple[SparkSession, Sett
     return lake, embedded
 
 
-def market(first_id: int, start: datetime, end: datetime, *, step_s: float, seed: int, **other: Any) -> list[Row]:
-    """Trades about every `step_s`, ids in order with a hole now and then."""
-    chance = random.Random(seed)
-    rows, trade_id, when = [], first_id, start
-    while when < end:
-        price = f"{chance.randint(9_000_000, 11_000_000) / 100:.2f}"
-        size = f"{chance.randint(1, 10**8)}e-8"
-        side = chance.choice(("buy", "sell"))
-        rows.append(trade(trade_id, when, price, size, taker_side=side, **other))
-        trade_id += 1 if chance.random() > 0.02 else 3
-        when += timedelta(microseconds=int(chance.expovariate(1 / step_s) * 1e6) + 1)
-    return rows
-
-
-def oracle(trades: list[Row], complete_through: datetime) -> list[Row]:
-    """Every bar there should be, by definition."""
-    bars = []
-    for product in sorted({row["product_id"] for row in trades}):
-        own = sorted((row for row in trades if row["product_id"] == product), key=lambda row: row["trade_id"])
-        times = [row["event_ts"] for row in own]
-        holes = [(a, b) for a, b in pairwise(own) if b["trade_id"] > a["trade_id"] + 1]
-        for interval, seconds in SECONDS.items():
-            opening = datetime.fromtimestamp(min(times).timestamp() // seconds * seconds, UTC)
-            while opening <= max(times):
-                end = opening + timedelta(seconds=seconds)
-                inside = [row for row in own if opening <= row["event_ts"] < end]
-                covered = min(complete_through, max(times))
-                bars.append(bar(product, interval, opening, end, inside, holes, covered))
-                opening = end
-    return sorted(bars, key=lambda row: tuple(row[name] for name in BARS.key))
-
-
-def bar(
-    product: str,
-    interval: str,
-    opening: datetime,
-    end: datetime,
-    inside: list[Row],
-    holes: list[Any],
-    through: datetime,
-) -> Row:
-    """One bar."""
-    prices = [row["price"] for row in inside]
-    volume, notional = (
-        sum((row["size"] for row in inside), Decimal(0)),
-        sum((row["notional"] for row in inside), Decimal(0)),
-    )
-    mean = round(Fraction(notional) / Fraction(volume) * 10**18) if volume else None
-    return {
-        "venue": "coinbase_exchange",
-        "product_id": product,
-        "interval": interval,
-        "open_ts": opening,
-        "open": prices[0] if prices else None,
-        "high": max(prices, default=None),
-        "low": min(prices, default=None),
-        "close": prices[-1] if prices else None,
-        "volume": volume,
-        "notional": notional,
-        "vwap": None if mean is None else Decimal(mean) / 10**18 if mean < 10**26 else Decimal(f"{mean}e-18"),
-        "trade_count": len(inside),
-        "buy_volume": sum((row["size"] for row in inside if row["taker_side"] == "buy"), Decimal(0)),
-        "sell_volume": sum((row["size"] for row in inside if row["taker_side"] == "sell"), Decimal(0)),
-        "has_gap": any(
-            min(a["event_ts"], b["event_ts"]) < end and max(a["event_ts"], b["event_ts"]) >= opening for a, b in holes
-        ),
-        "is_complete": end <= through,
-    }
-
-
 def mark(spark: SparkSession, settings: Settings) -> Mark:
-    return of_gold(walk(java_table(spark, table_name(settings, BARS))))
+    version = gold.RECIPES["gold.bars"].version
+    return of_gold(walk(java_table(spark, table_name(settings, BARS))), version)
 
 
 def newest_silver(spark: SparkSession, settings: Settings) -> int:
@@ -193,7 +119,10 @@ def test_times_that_run_against_the_ids_at_an_hours_border_make_no_false_hole(
     append(spark, settings, TRADES, trades)
     gold.replace_hours(spark, settings, BARS, [at("9:00")], at("9:30"))
     gold.replace_hours(spark, settings, BARS, [at("10:00")], at("9:30"))
-    assert stored(spark, settings, BARS) == oracle(trades, at("9:30"))
+    hourly = [row for row in oracle(trades, at("9:30")) if row["interval"] != "1d"]
+    assert stored(spark, settings, BARS) == hourly  # before the first mark no other hour of the day need be there
+    gold.rewrite_dirty(spark, settings, BARS)
+    assert stored(spark, settings, BARS) == oracle(trades, None)
 
 
 def test_a_product_of_two_venues_has_bars_of_each_and_no_hole_between_their_ids(
@@ -282,16 +211,17 @@ def test_one_hour_of_a_compacted_day_is_replaced_and_the_rest_of_the_day_stays(
     for hour in range(-2, 4):  # a file an hour and interval
         gold.backfill_hours(spark, settings, BARS, [at("10T00:00") + hour * HOUR])
     files = f"select count(*) as n from {table_name(settings, BARS)}.files"
-    assert spark.sql(files).collect()[0].n == 18
+    assert spark.sql(files).collect()[0].n == 24
     compact = f"table => '{table_name(settings, BARS)}', options => map('rewrite-all', 'true')"
     spark.sql(f"call lake.system.rewrite_data_files({compact})")
-    assert spark.sql(files).collect()[0].n == 6
+    assert spark.sql(files).collect()[0].n == 8
     inside = next(row for row in trades if row["event_ts"] > at("10T02:00"))
     trades.append(trade(9999, inside["event_ts"] + timedelta(milliseconds=1), price="77"))
     append(spark, settings, TRADES, trades[-1:])
     count = commits(spark, settings)
     gold.backfill_hours(spark, settings, BARS, [at("10T01:00"), at("10T02:00"), at("10T03:00")])
-    assert stored(spark, settings, BARS) == oracle(trades, at("11T00:00"))
+    hourly = [row for row in oracle(trades, at("11T00:00")) if row["interval"] != "1d"]
+    assert stored(spark, settings, BARS) == hourly
     assert commits(spark, settings) == count + 1
 
 
@@ -307,7 +237,7 @@ def test_three_hours_dropped_from_gold_and_from_silver_come_back_identical(
     dropped = [at("8:00"), at("9:00"), at("10:00")]
     between = "between timestamp'2026-03-10 08:00:00Z' and timestamp'2026-03-10 10:59:59.999999Z'"
     spark.sql(f"delete from {table_name(settings, BARS)} where open_ts {between}")
-    assert len(stored(spark, settings, BARS)) == len(before) - 3 * 73
+    assert len(stored(spark, settings, BARS)) == len(before) - 3 * 77
     gold.backfill_hours(spark, settings, BARS, dropped)
     assert stored(spark, settings, BARS) == before
 

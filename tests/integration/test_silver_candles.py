@@ -8,6 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import gold_lake
 import pytest
 import silver_lake as lake_of
 from pyspark.sql import SparkSession
@@ -16,11 +17,14 @@ from silver_lake import Bronze, Message
 from marketflow.catalog.queries import run_saved
 from marketflow.contracts import gold
 from marketflow.contracts import silver as contracts
+from marketflow.lake import gold as gold_tables
 from marketflow.lake import maintenance, quarantine, readers, silver, silver_batch, silver_snapshots
 from marketflow.lake.session import table_name
 from marketflow.settings import Settings
+from marketflow.simulator import binance_pages, coinbase_rest, minutes
+from marketflow.simulator.truth import TruthTrade
 from marketflow.warehouse.connection import connect
-from tests.candle_pages import EXCHANGE_HEADERS, NOON, NOON_S, PAGES
+from tests.candle_pages import EXCHANGE_HEADERS, KLINES_HEADERS, NOON, NOON_S, PAGES
 
 SOURCE = silver.SOURCES["silver.candles"]
 MINUTE = timedelta(minutes=1)
@@ -236,3 +240,64 @@ def bars(bronze: Bronze, rows: list[dict[str, Any]]) -> Any:
     ]
     ordered = [tuple(row[name] for name in gold.BARS.column_names) for row in exact]
     return bronze.spark.createDataFrame(ordered, gold.BARS.spark_schema)
+
+
+def traded(venue: str, product: str) -> list[dict[str, Any]]:
+    """Two days and two hours of trades every seven minutes, some prices new extremes; ids without a hole."""
+    begin = NOON.replace(hour=0) + 3 * MINUTE
+    return [
+        gold_lake.trade(
+            900 + number,
+            begin + number * 7 * MINUTE,
+            f"{60_000 + (number * 7_919) % 1_000}.25",
+            f"0.{number + 1:05d}",
+            **{"venue": venue, "product_id": product, "taker_side": "sell" if number % 3 else "buy"},
+        )
+        for number in range(428)
+    ]
+
+
+def told(trades: list[dict[str, Any]], venue: str, interval: str, seconds: int) -> Message:
+    """The simulator's page of candles of these trades, asked for when the last of them is not over."""
+    by_minute: dict[int, list[TruthTrade]] = {}
+    for row in trades:
+        at_s = int(row["event_ts"].timestamp())
+        fact = {"price": str(row["price"]), "size": str(row["size"]), "event_us": at_s * 1_000_000}
+        facts = {name: row[name] for name in ("venue", "product_id", "trade_id", "taker_side")} | fact
+        whole = TruthTrade(**facts, sequence=row["trade_id"], market_us=fact["event_us"])
+        by_minute.setdefault(at_s - at_s % 60, []).append(whole)
+    candles = [minutes.of_trades(own, start_s) for start_s, own in by_minute.items()]
+    wide = minutes.merged([candle for candle in candles if candle], seconds)
+    exchange = venue == "coinbase_exchange"
+    items = [coinbase_rest.row(one) for one in reversed(wide)] if exchange else []
+    items = items or [binance_pages.kline(one, seconds) for one in wide]
+    headers = EXCHANGE_HEADERS if exchange else KLINES_HEADERS
+    received = str(round(trades[-1]["event_ts"].timestamp() * 1e6))
+    return Message(b"[" + b",".join(items) + b"]", headers=headers | {"interval": interval, "received_at": received})
+
+
+def test_bars_of_15_minutes_and_of_a_day_are_the_venues_own_candles(bronze: Bronze) -> None:
+    spark, settings = bronze.spark, bronze.settings
+    gold_lake.fresh(spark, settings)
+    markets = {"coinbase_exchange": "BTC-USD", "binance": "BTC-USDT"}
+    trades = {venue: traded(venue, product) for venue, product in markets.items()}
+    lengths = {"15m": 900, "1d": 86_400}
+    asked = [(venue, interval) for venue in markets for interval in lengths]
+    pages = [told(trades[venue], venue, interval, lengths[interval]) for venue, interval in asked]
+    bronze.commit({0: pages}, NOON + 48 * HOUR)
+    advance(bronze)
+    gold_lake.append(spark, settings, contracts.TRADES, [row for own in trades.values() for row in own])
+    gold_lake.complete(settings, contracts.TRADES, NOON + 72 * HOUR)
+
+    def verdicts(venue: str, interval: str) -> list[str]:
+        gold_tables.rewrite_dirty(spark, settings, gold.BARS)
+        found = run_saved(settings, "candles", {"product": markets[venue], "bar": interval, "rows": "500"})
+        return [row[2] for row in found.rows if row[0] == venue]
+
+    for venue, interval in asked:
+        # 15m: to 01:45 of the third day, whose last quarter and which itself were not over
+        assert verdicts(venue, interval) == ["same"] * (2 if interval == "1d" else 2 * 96 + 7), (venue, interval)
+    # one size that is told otherwise is seen in its quarter and in its day
+    spark.sql(f"update {table_name(settings, contracts.TRADES)} set size = size + 1 where trade_id = 1000")
+    for venue, interval in asked:
+        assert verdicts(venue, interval).count("differs") == 1

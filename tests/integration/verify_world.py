@@ -25,7 +25,8 @@ Row = dict[str, Any]
 PLACES = Decimal(1).scaleb(-18)
 WIDE = Context(prec=120, rounding=ROUND_HALF_EVEN)
 SIDES = {"buy": "sell", "sell": "buy"}
-STEPS = {"1m": timedelta(minutes=1), "5m": timedelta(minutes=5), "1h": timedelta(hours=1)}
+STEPS = {"1m": timedelta(minutes=1), "5m": timedelta(minutes=5), "15m": timedelta(minutes=15)}
+STEPS |= {"1h": timedelta(hours=1), "1d": timedelta(days=1)}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LOST = range(1201, 1206)  # BTC-USD ids that nobody received: an open hole
 HEALED = range(1301, 1304)  # BTC-USD ids that came by a REST page

@@ -142,6 +142,7 @@ def write_lake(world: World) -> None:
             silver_snapshot=str(world.snapshot(source)),
             complete_through=world.now.isoformat(),
             hours=json.dumps([hour.isoformat() for hour in hours]),
+            **({"version": "2"} if table is gold.BARS else {}),
         )
 
 
@@ -185,6 +186,8 @@ def bar(
         "buy_volume": sum((row["size"] for row in inside if row["taker_side"] == "buy"), Decimal(0)),
         "sell_volume": sum((row["size"] for row in inside if row["taker_side"] == "sell"), Decimal(0)),
         **{"has_gap": touched, "is_complete": complete},
+        "first_trade_id": inside[0]["trade_id"] if inside else None,
+        "last_trade_id": inside[-1]["trade_id"] if inside else None,
     }
 
 

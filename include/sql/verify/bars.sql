@@ -2,7 +2,7 @@
 -- Parameters: $complete_through, µs; bars that end by then, with a trade after them, are complete.
 -- Grain: one row per venue, product, interval and opening time, from a product's first trade to its last.
 with intervals (name, step) as (
-    values ('1m', 60000000), ('5m', 300000000), ('1h', 3600000000)
+    values ('1m', 60000000), ('5m', 300000000), ('15m', 900000000), ('1h', 3600000000), ('1d', 86400000000)
 ),
 
 neighbours as (
@@ -66,6 +66,8 @@ totals as (
         sum(size) as volume,
         sum(notional) as notional,
         count(*) as trade_count,
+        min(trade_id) as first_trade_id,
+        max(trade_id) as last_trade_id,
         sum(size) filter (where taker_side = 'buy') as buy_volume,
         sum(size) filter (where taker_side = 'sell') as sell_volume
     from trades
@@ -91,6 +93,8 @@ select
     -- ids that are not told one by one show no hole, so none can be ruled out
     touched.open_ts is not null or starts_with(grid.venue, 'ccxt_') as has_gap,
     grid.open_ts + grid.step <= least($complete_through, grid.last_ts) as is_complete,
+    totals.first_trade_id,
+    totals.last_trade_id,
     grid.open_ts // 3600000000 * 3600000000 as hour_us
 from grid
 left join totals using (venue, product_id, "interval", open_ts)

@@ -15,10 +15,12 @@ from marketflow.contracts.gold import BAR_INTERVALS_S, BARS
 from marketflow.contracts.silver import TRADES
 from marketflow.errors import KernelError
 from marketflow.features import frames
-from marketflow.features.bars import bars, floor
+from marketflow.features.bars import bars, floor, folded
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-ONE_PM = NOON + timedelta(hours=1)
+HOUR = timedelta(hours=1)
+ONE_PM = NOON + HOUR
+SECONDS = {"1m": 60, "5m": 300, "15m": 900, "1h": 3600, "1d": 86400}
 Row = dict[str, object]
 COLUMNS = ("venue", "product_id", "trade_id", "price", "size", "notional", "taker_side", "event_ts")
 
@@ -47,7 +49,7 @@ def marks(result: list[Row]) -> dict[int, bool]:
 
 def slow_bars(rows: list[Row], interval: str, start: datetime, end: datetime, through: datetime) -> list[Row]:
     """Interval by interval over all trades, with fractions for the vwap."""
-    step = timedelta(seconds={"1m": 60, "5m": 300, "1h": 3600}[interval])
+    step = timedelta(seconds=SECONDS[interval])
     rows = sorted(rows, key=lambda r: r["trade_id"])
     earliest, latest = min(r["event_ts"] for r in rows), max(r["event_ts"] for r in rows)
     result, opening = [], start
@@ -85,6 +87,8 @@ def slow_bars(rows: list[Row], interval: str, start: datetime, end: datetime, th
                             for a, b in pairwise(rows)
                         ),
                         "is_complete": closing <= through and any(r["event_ts"] >= closing for r in rows),
+                        "first_trade_id": own[0]["trade_id"] if own else None,
+                        "last_trade_id": own[-1]["trade_id"] if own else None,
                     }
                 )
             opening = closing
@@ -110,7 +114,7 @@ def tapes(draw: st.DrawFn) -> list[Row]:
     return draw(st.permutations(rows))
 
 
-@given(tapes(), st.sampled_from(["1m", "5m", "1h"]), st.integers(0, 130))
+@given(tapes(), st.sampled_from(["1m", "5m", "15m", "1h"]), st.integers(0, 130))
 @settings(max_examples=200, deadline=None)
 def test_every_bar_equals_its_definition_exactly_whatever_the_order_of_input(
     rows: list[Row], interval: str, through_minute: int
@@ -119,6 +123,53 @@ def test_every_bar_equals_its_definition_exactly_whatever_the_order_of_input(
     got = bars(frame(rows), interval=interval, start=NOON, end=end, complete_through=through)
     assert got.schema == frames.schema(BARS)
     assert got.to_dicts() == slow_bars(rows, interval, NOON, end, through)
+
+
+@given(tapes(), st.sampled_from(["1m", "15m", "1h"]), st.integers(-24, 100), st.integers(0, 30))
+@settings(max_examples=150, deadline=None)
+def test_days_folded_from_shorter_bars_equal_the_days_of_the_trades_themselves_exactly(
+    rows: list[Row], shorter: str, through_hour: int, other_hour: int
+) -> None:
+    # thirteen times as slow: days with and without trades, ids that run against the hours and against midnight
+    rows = [row | {"event_ts": NOON + 13 * (row["event_ts"] - NOON)} for row in rows]
+    other = [row | {"product_id": "ETH-USD", "event_ts": row["event_ts"] + timedelta(hours=other_hour)} for row in rows]
+    start, end = floor(NOON, "1d") - timedelta(days=1), floor(NOON, "1d") + timedelta(days=6)
+    through = NOON + timedelta(hours=through_hour)
+    both = [
+        {
+            interval: bars(frame(own), interval=interval, start=start, end=end, complete_through=through)
+            for interval in (shorter, "1d")
+        }
+        for own in (rows, other)
+    ]
+    days = folded(pl.concat([each[shorter] for each in reversed(both)]), "1d")
+    assert days.equals(pl.concat([each["1d"] for each in both]))
+    assert days.filter(product_id="BTC-USD").to_dicts() == slow_bars(rows, "1d", start, end, through)
+
+
+def test_a_days_open_and_close_go_by_id_where_ids_run_against_the_border_of_hours() -> None:
+    rows = [trade(1, 3600.1, 101), trade(2, 3599.9, 102), trade(9, 7200.1, 109), trade(10, 7199.9, 110)]
+    hours = bars(frame(rows), interval="1h", start=NOON, end=NOON + 3 * HOUR, complete_through=None)
+    [day] = folded(hours, "1d").to_dicts()
+    assert (day["open"], day["close"], day["first_trade_id"], day["last_trade_id"]) == (101, 110, 1, 10)
+
+
+def test_what_cannot_be_folded_is_refused_and_nothing_folds_to_nothing() -> None:
+    hours = bars(frame([trade(1, 0)]), interval="1h", start=NOON, end=ONE_PM, complete_through=None)
+    for parts, interval in ((hours, "15m"), (pl.concat([hours, folded(hours, "1d")]), "1d")):
+        with pytest.raises(KernelError, match="do not fold into"):
+            folded(parts, interval)
+    with pytest.raises(KernelError, match="'6h'; known: 1m, 5m, 15m, 1h, 1d"):
+        folded(hours, "6h")
+    assert folded(hours.clear(), "1d").equals(frames.empty(BARS))
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7])
+def test_a_folded_sum_that_does_not_fit_38_digits_is_an_error_not_a_wrapped_number(count: int) -> None:
+    rows = [trade(i, 3600 * i, 1, Decimal("99999999999999999999")) for i in range(count)]
+    hours = bars(frame(rows), interval="1h", start=NOON, end=NOON + 9 * HOUR, complete_through=None)
+    with pytest.raises(KernelError, match=r"volume of the bar at 2026-03-01 00:00:00\+00:00 does not fit"):
+        folded(hours, "1d")
 
 
 @given(tapes(), st.integers(0, 24))
@@ -157,7 +208,7 @@ def test_a_minute_without_a_trade_between_two_trades_is_a_row_of_zeros_and_nulls
         "product_id": "BTC-USD",
         "interval": "1m",
         "open_ts": NOON + timedelta(minutes=1),
-        **dict.fromkeys(("open", "high", "low", "close", "vwap")),
+        **dict.fromkeys(("open", "high", "low", "close", "vwap", "first_trade_id", "last_trade_id")),
         **dict.fromkeys(("volume", "notional", "buy_volume", "sell_volume"), Decimal(0)),
         "trade_count": 0,
         "has_gap": False,
@@ -308,7 +359,7 @@ def test_a_start_or_end_off_the_interval_and_an_unknown_interval_are_refused() -
         minutes(trade(1, 0), start=NOON + timedelta(seconds=1))
     with pytest.raises(KernelError, match="end 2026-03-01 12:59:59"):
         minutes(trade(1, 0), end=ONE_PM - timedelta(seconds=1))
-    with pytest.raises(KernelError, match="'2m'; known: 1m, 5m, 1h"):
+    with pytest.raises(KernelError, match="'2m'; known: 1m, 5m, 15m, 1h, 1d"):
         bars(frame([]), interval="2m", start=NOON, end=ONE_PM, complete_through=None)
 
 
@@ -318,7 +369,8 @@ def test_floor_is_the_last_interval_start_not_after_the_moment(naive: datetime, 
     opening = floor(ts, interval)
     assert timedelta(0) <= ts - opening < timedelta(seconds=BAR_INTERVALS_S[interval])
     assert (opening.microsecond, opening.second, floor(opening, interval)) == (0, 0, opening)
-    assert opening.minute % {"1m": 1, "5m": 5, "1h": 60}[interval] == 0
+    assert opening.minute % {"1m": 1, "5m": 5, "15m": 15, "1h": 60, "1d": 60}[interval] == 0
+    assert interval != "1d" or opening.hour == 0
 
 
 def test_bars_of_a_venue_that_does_not_number_its_trades_never_claim_that_none_is_missing() -> None:

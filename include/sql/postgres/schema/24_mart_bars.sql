@@ -18,5 +18,7 @@ select
     bars.buy_volume,
     bars.sell_volume,
     bars.has_gap,
-    bars.is_complete
+    bars.is_complete,
+    bars.first_trade_id,
+    bars.last_trade_id
 from gold.bars as bars;
