@@ -12,7 +12,7 @@ from itertools import pairwise
 from marketflow.verify.case import Case
 from marketflow.verify.compare import Subject, compare
 from marketflow.verify.cut import microseconds, stated
-from marketflow.verify.sources import LakeTable, statement
+from marketflow.verify.sources import LakeTable, Snapshot, statement
 
 HOUR_US = 3_600_000_000
 LOOKBACK_US = 1_236_000_000
@@ -55,13 +55,20 @@ TOP_MOVERS = Subject(
     {"change_1min": _MOVED, "change_5min": _MOVED, "volatility_5m": "1e-12 * abs(e.price::double)"},
 )
 SUBJECTS = {subject.table: subject for subject in (BARS, PRICE_METRICS, TOP_MOVERS)}
-SILVER_OF = {"gold.bars": "trades", "gold.price_metrics": "asset_prices", "gold.top_movers": "asset_prices"}
+SILVER_OF = {
+    **{"gold.bars": "trades", "gold.price_metrics": "asset_prices", "gold.top_movers": "asset_prices"},
+    # judged in features.py
+    "gold.trade_features": "trades",
+}
 TIMES = {
     "gold.bars": ("open_ts",),
     "gold.price_metrics": ("ts", "polled_at"),
     "gold.top_movers": ("snapshot_ts", "observed_at"),
 }
-HOUR_COLUMN = {"gold.bars": "open_ts", "gold.price_metrics": "ts", "gold.top_movers": "snapshot_ts"}
+HOUR_COLUMN = {
+    **{"gold.bars": "open_ts", "gold.price_metrics": "ts", "gold.top_movers": "snapshot_ts"},
+    "gold.trade_features": "event_ts",
+}
 
 
 def columns(subject: Subject) -> tuple[str, ...]:
@@ -81,11 +88,15 @@ def stored(table: LakeTable, snapshot_id: int | None = None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What gold says it covers, and when (µs) which hours were replaced since without moving that mark."""
+    """What gold says it covers, and when (µs) which hours were replaced since without moving that mark.
+
+    `beside_snapshot` is of the second silver table, where there is one and it holds anything.
+    """
 
     silver_snapshot: int
     complete_through: datetime | None
     replaced_since: dict[int, int]
+    beside_snapshot: int | None = None
 
 
 def first_hour(case: Case) -> int:
@@ -98,16 +109,26 @@ def mark_of(table: LakeTable) -> Mark | None:
     newest = table.newest_with("silver_snapshot")
     if newest is None:
         return None
-    covered = newest.properties["silver_snapshot"]
+    covered = _covered(newest)
     since: dict[int, int] = {}
     writes = [snapshot for snapshot in table.snapshots if "hours" in snapshot.properties]
     for later, earlier in pairwise(writes):
-        if later.properties.get("silver_snapshot") != covered or earlier.properties.get("silver_snapshot") != covered:
+        if _covered(later) != covered or _covered(earlier) != covered:
             break
-        for text in json.loads(later.properties["hours"]):
-            hour = datetime.fromisoformat(text)
-            since.setdefault(microseconds(hour if hour.tzinfo else hour.replace(tzinfo=UTC)), later.committed_us)
-    return Mark(int(covered), stated(newest.properties), since)
+        for hour in hours_of(later):
+            since.setdefault(hour, later.committed_us)
+    silver_snapshot, beside = newest.properties["silver_snapshot"], covered[1]
+    return Mark(int(silver_snapshot), stated(newest.properties), since, int(beside) if beside else None)
+
+
+def hours_of(snapshot: Snapshot) -> list[int]:
+    """The hours (µs) that a commit says it has replaced."""
+    hours = map(datetime.fromisoformat, json.loads(snapshot.properties.get("hours", "[]")))
+    return [microseconds(hour if hour.tzinfo else hour.replace(tzinfo=UTC)) for hour in hours]
+
+
+def _covered(snapshot: Snapshot) -> tuple[str | None, str | None]:
+    return snapshot.properties.get("silver_snapshot"), snapshot.properties.get("beside_snapshot")
 
 
 def check(case: Case) -> None:
@@ -129,7 +150,7 @@ def _judge(case: Case, subject: Subject, recompute: Callable[[Case, str, int | N
                 "gold", gold.name, "all", "no mark", "no snapshot says what it covers of silver", count=1
             )
         else:
-            case.nothing_compared("gold", gold.name, SILVER_OF[gold.name], reason=_empty(case, silver))
+            case.nothing_compared("gold", gold.name, SILVER_OF[gold.name], reason=empty(case, silver))
         return
     if not silver.has(mark.silver_snapshot):
         case.report.problem(
@@ -152,6 +173,11 @@ def _judge(case: Case, subject: Subject, recompute: Callable[[Case, str, int | N
     case.nothing_compared("gold", gold.name, SILVER_OF[gold.name], reason=_reason(case, subject, silver, name))
 
 
+def seen_at(silver: LakeTable, committed_us: int) -> int | None:
+    """The newest snapshot that a write of that moment can have read."""
+    return next((one.snapshot_id for one in silver.snapshots if one.committed_us <= committed_us), None)
+
+
 def _apply_later_writes(
     case: Case,
     subject: Subject,
@@ -163,7 +189,7 @@ def _apply_later_writes(
     name = subject.table.replace(".", "_")
     by_snapshot: dict[int, list[int]] = {}
     for hour, committed_us in mark.replaced_since.items():
-        seen = next((one.snapshot_id for one in silver.snapshots if one.committed_us <= committed_us), None)
+        seen = seen_at(silver, committed_us)
         if seen is not None and seen != mark.silver_snapshot:
             by_snapshot.setdefault(seen, []).append(hour)
     through = microseconds(mark.complete_through) if mark.complete_through else None
@@ -174,7 +200,8 @@ def _apply_later_writes(
         case.space.run(f"insert into expected_{name} by name select * from later where hour_us in ({listed})")
 
 
-def _empty(case: Case, silver: LakeTable) -> str | None:
+def empty(case: Case, silver: LakeTable) -> str | None:
+    """Why nothing could be compared, where nothing was ever traded or polled and nothing will be."""
     if case.at_rest and not (silver.snapshots and case.space.rows(f"select 1 from {silver.scan()} limit 1")):
         return f"{silver.name} is empty"
     return None
@@ -187,7 +214,7 @@ def _reason(case: Case, subject: Subject, silver: LakeTable, name: str) -> str |
         f"select 1 from expected_{name} where hour_us >= {first_hour(case)} limit 1"
     ):
         return "silver has nothing in scope"
-    return _empty(case, silver)
+    return empty(case, silver)
 
 
 def _bars(case: Case, silver: str, through: int | None) -> str:
