@@ -303,7 +303,7 @@ def test_a_wrong_feature_target_or_finality_is_named_with_its_column_also_where_
             columns.append(f"{name} = case when trade_id = {row['trade_id']} then {value} else {name} end")
         target = Target("gold", "gold.trade_features", "true", ", ".join(columns), "BTC-USD", "")
         with changed_lake(world, target, "differing"):
-            (problem,) = judged(world, layers=("gold",)).problems
+            (problem,) = judged(world, layers=("gold",), at_rest=True).problems
         assert (problem.table, problem.product, problem.kind) == ("gold.trade_features", "BTC-USD", "differing")
         assert problem.count == len(part)
         named += problem.examples
@@ -461,6 +461,7 @@ def test_a_polled_trade_that_passes_for_exact_and_a_bar_that_passes_for_whole_ar
     layer = table.split(".")[0]
     target = Target(layer, table, f"venue = 'ccxt_kraken' and {row}", change, "SOL-USD", "")
     with changed_lake(world, target, kind):
-        report = judged(world, layers=("bronze", layer) if layer == "silver" else (layer,))
+        layers = ("bronze", layer) if layer == "silver" else (layer,)
+        report = judged(world, layers=layers, at_rest=True)
     assert [(one.table, one.product, one.kind) for one in report.problems] == [(table, "SOL-USD", kind)]
     assert [one.count for one in report.problems] == [1]
