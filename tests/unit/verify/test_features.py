@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import cast
+
 import duckdb
 import polars as pl
 import pytest
@@ -11,11 +16,13 @@ from marketflow.features.trades.catalogue import CATALOGUE
 from marketflow.features.trades.kernel import trade_features
 from marketflow.verify import features
 from marketflow.verify.batches import HOUR_US, Findings, batches
+from marketflow.verify.case import Case
 from marketflow.verify.compare import compare
 from marketflow.verify.features_oracle import FORMULAS, Oracle
+from marketflow.verify.gold import mark_of
 from marketflow.verify.postgres import FEATURE_TYPES
 from marketflow.verify.report import Comparison, Report
-from marketflow.verify.sources import Workspace, statement
+from marketflow.verify.sources import LakeTable, Snapshot, Workspace, statement
 from tests.unit.features.trade_tapes import MARKETS, START_US, Tape, made
 
 LENGTH = 620
@@ -125,6 +132,30 @@ def other(name: str, kind: pl.DataType) -> pl.Expr:
     if kind.is_decimal():
         return value + pl.lit("0.00000001").cast(kind)
     return value.fill_null(0) + (1 if kind.is_integer() else 1e-4)
+
+
+def commit(snapshot_id: int, at_us: int, trades: int, quotes: int, *hours: int) -> Snapshot:
+    """Of gold.trade_features."""
+    told = [datetime.fromtimestamp(hour * 3600, UTC).isoformat() for hour in hours]
+    covered = {"silver_snapshot": str(trades), "beside_snapshot": str(quotes)}
+    return Snapshot(snapshot_id, at_us, covered | {"hours": json.dumps(told)})
+
+
+def test_an_hour_that_a_backfill_wrote_is_judged_by_what_both_tables_of_silver_held_then() -> None:
+    silver = {
+        "silver.trades": LakeTable("silver.trades", "", (Snapshot(12, 300, {}), Snapshot(11, 100, {}))),
+        "silver.quotes": LakeTable("silver.quotes", "", (Snapshot(22, 350, {}), Snapshot(21, 100, {}))),
+    }
+    moved = commit(2, 200, 11, 21, 5, 6)
+    table = LakeTable(features.NAME, "", (commit(3, 320, 11, 21, 6), moved, commit(1, 150, 11, 20, 4)))
+    mark = mark_of(table)
+    assert mark is not None
+    # the commit before moved the mark, by quotes alone: what it wrote is as of the mark
+    assert (mark.silver_snapshot, mark.beside_snapshot, mark.replaced_since) == (11, 21, {6 * HOUR_US: 320})
+    case = SimpleNamespace(tables=silver)
+    covered = features.Seen(11, 21)
+    seen = {hour: features._seen(cast(Case, case), mark, covered, hour * HOUR_US) for hour in (4, 5, 6)}
+    assert seen == {4: covered, 5: covered, 6: features.Seen(12, 21)}
 
 
 def test_batches_are_whole_hours_that_follow_each_other_and_none_is_larger_than_asked_but_a_large_hour() -> None:
