@@ -1,15 +1,18 @@
 """What the trade features cost: the kernel alone, in chunks, on one core and on two; trades a second and peak memory.
 
 Made-up trades of a 60,000-dollar product, 40 a second with a quote before every second one, the whole catalogue. Two
-processes take a chunk each, as two of Spark's workers do. Writes benchmarks/results/features.json.
+processes take a chunk each, as two of Spark's workers do. Then a tape of ten million trades in chunks: the rows of its
+last hundred trades must be those that its last 601 trades give alone. Writes benchmarks/results/features.json and
+features-drift.json.
 
-    .venv/bin/python -m benchmarks.features [--trades 1000000]
+    .venv/bin/python -m benchmarks.features [--trades 1000000] [--drift 10000000]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -23,12 +26,18 @@ import polars as pl
 import psutil
 
 from benchmarks.results_file import write
+from marketflow.contracts.columns import Type
 from marketflow.features import frames
 from marketflow.features.offline import CHUNK, chunks
 from marketflow.features.trades.catalogue import CATALOGUE
+from marketflow.features.trades.kernel import trade_features
+from marketflow.features.trades.tape import LOOKBACK
 
 SEED = 20
 ROUNDS = 3
+ROWS_COMPARED = 100
+MOST_APART = 1e-12
+"""What a value may differ by for the rows around its own, of itself: what the unit tests hold the kernel to."""
 
 
 def tape(count: int, seed: int = SEED) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -87,22 +96,59 @@ def side_by_side(count: int) -> float:
     return count / max(spent for spent, _ in seconds)
 
 
+def drift(count: int) -> dict[str, Any]:
+    """How far the last rows of a long tape lie from a fresh computation of its end; fails beyond 1e-12 of the value."""
+    trades, quotes = tape(count)
+    began = time.process_time()
+    for rows in chunks(trades, quotes):
+        last = rows.tail(ROWS_COMPARED)
+    spent = time.process_time() - began
+    fresh = trade_features(trades.tail(LOOKBACK + ROWS_COMPARED + 1), quotes.tail(5_000)).tail(ROWS_COMPARED)
+    worst = 0.0
+    for one in CATALOGUE.values():
+        mine, other = last[one.name], fresh[one.name]
+        assert mine.is_null().equals(other.is_null()), one.name
+        if one.type is not Type.DOUBLE:
+            assert mine.equals(other), one.name
+            continue
+        # zero over zero is not a number: no difference
+        worst = max(worst, float(((mine - other).abs() / mine.abs()).fill_nan(0).max() or 0))
+    assert last["trade_id"].equals(fresh["trade_id"])
+    assert worst <= MOST_APART, worst
+    return {
+        "trades": count,
+        "features_and_targets": len(CATALOGUE),
+        "rows_compared": ROWS_COMPARED,
+        "worst_relative_difference": worst,
+        "seconds_of_processor": round(spent, 1),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def speed(count: int) -> dict[str, Any]:
+    """Trades a second and memory."""
+    rounds = [run(count) for _ in range(ROUNDS)]
+    return {
+        "trades": count,
+        "features_and_targets": len(CATALOGUE),
+        "chunk": CHUNK,
+        "trades_per_s_one_core": round(count / min(seconds for seconds, _ in rounds)),
+        "trades_per_s_two_cores": round(side_by_side(count)),
+        "peak_mib_of_a_process": round(max(peak for _, peak in rounds)),
+    }
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trades", type=int, default=1_000_000)
+    parser.add_argument("--trades", type=int, default=1_000_000, help="of the speed; 0: not measured")
+    parser.add_argument("--drift", type=int, default=10_000_000, help="of the long tape; 0: not run")
     asked = parser.parse_args()
-    rounds = [run(asked.trades) for _ in range(ROUNDS)]
-    results: dict[str, Any] = {
-        "trades": asked.trades,
-        "features_and_targets": len(CATALOGUE),
-        "chunk": CHUNK,
-        "trades_per_s_one_core": round(asked.trades / min(seconds for seconds, _ in rounds)),
-        "trades_per_s_two_cores": round(side_by_side(asked.trades)),
-        "peak_mib_of_a_process": round(max(peak for _, peak in rounds)),
-    }
-    print(results)
-    print(write("features", results))
+    for name, measured, count in (("features", speed, asked.trades), ("features-drift", drift, asked.drift)):
+        if count:
+            results = measured(count)
+            print(results)
+            print(write(name, results))
 
 
 if __name__ == "__main__":

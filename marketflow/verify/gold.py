@@ -12,7 +12,7 @@ from itertools import pairwise
 from marketflow.verify.case import Case
 from marketflow.verify.compare import Subject, compare
 from marketflow.verify.cut import microseconds, stated
-from marketflow.verify.sources import LakeTable, Workspace, statement
+from marketflow.verify.sources import LakeTable, Snapshot, Workspace, statement
 
 HOUR_US = 3_600_000_000
 LOOKBACK_US = 1_236_000_000
@@ -55,7 +55,11 @@ TOP_MOVERS = Subject(
     {"change_1min": _MOVED, "change_5min": _MOVED, "volatility_5m": "1e-12 * abs(e.price::double)"},
 )
 SUBJECTS = {subject.table: subject for subject in (BARS, PRICE_METRICS, TOP_MOVERS)}
-SILVER_OF = {"gold.bars": "trades", "gold.price_metrics": "asset_prices", "gold.top_movers": "asset_prices"}
+SILVER_OF = {
+    **{"gold.bars": "trades", "gold.price_metrics": "asset_prices", "gold.top_movers": "asset_prices"},
+    # judged in features.py
+    "gold.trade_features": "trades",
+}
 TIMES = {
     "gold.bars": ("open_ts",),
     "gold.price_metrics": ("ts", "polled_at"),
@@ -63,7 +67,10 @@ TIMES = {
 }
 VERSION_OF = {"gold.bars": 2}
 """Below this a table's rows are not what is judged here: the next commit that moves its mark writes all anew."""
-HOUR_COLUMN = {"gold.bars": "open_ts", "gold.price_metrics": "ts", "gold.top_movers": "snapshot_ts"}
+HOUR_COLUMN = {
+    **{"gold.bars": "open_ts", "gold.price_metrics": "ts", "gold.top_movers": "snapshot_ts"},
+    "gold.trade_features": "event_ts",
+}
 
 
 def columns(subject: Subject) -> tuple[str, ...]:
@@ -88,13 +95,17 @@ def stored(space: Workspace, table: LakeTable, snapshot_id: int | None = None) -
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What gold says it covers, and when (µs) which hours and days were replaced since without moving that mark."""
+    """What gold says it covers, and when (µs) which hours and days were replaced since without moving that mark.
+
+    `beside_snapshot` is of the second silver table, where there is one and it holds anything.
+    """
 
     silver_snapshot: int
     complete_through: datetime | None
     replaced_since: dict[int, int]
     days_since: dict[int, int]
     version: int
+    beside_snapshot: int | None = None
 
 
 def first_hour(case: Case) -> int:
@@ -107,19 +118,29 @@ def mark_of(table: LakeTable) -> Mark | None:
     newest = table.newest_with("silver_snapshot")
     if newest is None:
         return None
-    covered = newest.properties["silver_snapshot"]
+    covered = _covered(newest)
     since: dict[str, dict[int, int]] = {"hours": {}, "days": {}}
     writes = [snapshot for snapshot in table.snapshots if "hours" in snapshot.properties]
     for later, earlier in pairwise(writes):
-        if later.properties.get("silver_snapshot") != covered or earlier.properties.get("silver_snapshot") != covered:
+        if _covered(later) != covered or _covered(earlier) != covered:
             break
         for unit, replaced in since.items():
-            for text in json.loads(later.properties.get(unit, "[]")):
-                begin = datetime.fromisoformat(text)
-                begin_us = microseconds(begin if begin.tzinfo else begin.replace(tzinfo=UTC))
-                replaced.setdefault(begin_us, later.committed_us)
+            for begin in replaced_by(later, unit):
+                replaced.setdefault(begin, later.committed_us)
+    silver_snapshot, beside = newest.properties["silver_snapshot"], covered[1]
     version = int(newest.properties.get("version", 1))
-    return Mark(int(covered), stated(newest.properties), since["hours"], since["days"], version)
+    through = stated(newest.properties)
+    return Mark(int(silver_snapshot), through, since["hours"], since["days"], version, int(beside) if beside else None)
+
+
+def replaced_by(snapshot: Snapshot, unit: str = "hours") -> list[int]:
+    """The hours (or days) that a commit says it has replaced, by their beginning in µs."""
+    begins = map(datetime.fromisoformat, json.loads(snapshot.properties.get(unit, "[]")))
+    return [microseconds(begin if begin.tzinfo else begin.replace(tzinfo=UTC)) for begin in begins]
+
+
+def _covered(snapshot: Snapshot) -> tuple[str | None, str | None]:
+    return snapshot.properties.get("silver_snapshot"), snapshot.properties.get("beside_snapshot")
 
 
 def check(case: Case) -> None:
@@ -141,7 +162,7 @@ def _judge(case: Case, subject: Subject, recompute: Callable[[Case, str, int | N
                 "gold", gold.name, "all", "no mark", "no snapshot says what it covers of silver", count=1
             )
         else:
-            case.nothing_compared("gold", gold.name, SILVER_OF[gold.name], reason=_empty(case, silver))
+            case.nothing_compared("gold", gold.name, SILVER_OF[gold.name], reason=empty(case, silver))
         return
     if mark.version < VERSION_OF.get(gold.name, 1):
         case.report.problem(
@@ -171,6 +192,11 @@ def _judge(case: Case, subject: Subject, recompute: Callable[[Case, str, int | N
     case.nothing_compared("gold", gold.name, SILVER_OF[gold.name], reason=_reason(case, subject, silver, name))
 
 
+def seen_at(silver: LakeTable, committed_us: int) -> int | None:
+    """The newest snapshot that a write of that moment can have read."""
+    return next((one.snapshot_id for one in silver.snapshots if one.committed_us <= committed_us), None)
+
+
 def _apply_later_writes(
     case: Case,
     subject: Subject,
@@ -187,7 +213,7 @@ def _apply_later_writes(
     by_snapshot: dict[int, dict[str, list[int]]] = {}
     for replaced, kind in ((mark.replaced_since, f"not {daily}"), (mark.days_since, daily)):
         for begin, committed_us in replaced.items():
-            seen = next((one.snapshot_id for one in silver.snapshots if one.committed_us <= committed_us), None)
+            seen = seen_at(silver, committed_us)
             if seen is not None and seen != mark.silver_snapshot:
                 by_snapshot.setdefault(seen, {}).setdefault(kind, []).append(begin)
     through = microseconds(mark.complete_through) if mark.complete_through else None
@@ -199,7 +225,8 @@ def _apply_later_writes(
         case.space.run(f"insert into expected_{name} by name select * from later where {inside}")
 
 
-def _empty(case: Case, silver: LakeTable) -> str | None:
+def empty(case: Case, silver: LakeTable) -> str | None:
+    """Why nothing could be compared, where nothing was ever traded or polled and nothing will be."""
     if case.at_rest and not (silver.snapshots and case.space.rows(f"select 1 from {silver.scan()} limit 1")):
         return f"{silver.name} is empty"
     return None
@@ -212,7 +239,7 @@ def _reason(case: Case, subject: Subject, silver: LakeTable, name: str) -> str |
         f"select 1 from expected_{name} where hour_us >= {first_hour(case)} limit 1"
     ):
         return "silver has nothing in scope"
-    return _empty(case, silver)
+    return empty(case, silver)
 
 
 def _bars(case: Case, silver: str, through: int | None) -> str:

@@ -11,14 +11,14 @@ from pathlib import Path
 from marketflow.contracts.topics import CANDLES, PRICES, TICKER, TRADES
 from marketflow.errors import ConfigurationError
 from marketflow.settings import Settings
-from marketflow.verify import bronze, cut, gold, ledger, live, postgres, silver
+from marketflow.verify import bronze, cut, features, gold, ledger, live, postgres, silver
 from marketflow.verify.case import LAYERS, Case
 from marketflow.verify.report import Report
 from marketflow.verify.sources import LakeTable, Warehouse, Workspace, pin, warehouse, workspace
 
 # from the last layer to the first: what is pinned later can only hold more, so nothing downstream looks invented
 _PINNED = (
-    *(("gold", name) for name in ("bars", "price_metrics", "top_movers")),
+    *(("gold", name) for name in ("bars", "price_metrics", "top_movers", "trade_features")),
     *(("silver", name) for name in ("trades", "quotes", "asset_prices", "candles", "rejected")),
     *(("bronze", topic.bronze) for topic in (TRADES, TICKER, PRICES, CANDLES)),
 )
@@ -82,7 +82,7 @@ def _case(
     tables = {f"{layer}.{name}": pin(space, layer, name) for layer, name in _PINNED}
     if "postgres" in layers:
         states = cut.published(database)
-        for name in gold.SUBJECTS:
+        for name in gold.SILVER_OF:
             through = cut.published_complete_through(tables[name], marks.get(name), states.get(name))
             marks[f"postgres {name}"] = through
     stopped = {
@@ -124,7 +124,7 @@ def _running(case: Case, marks: dict[str, datetime | None]) -> dict[str, datetim
     unasked = {name for name in (f"bronze.{CANDLES.bronze}", "silver.candles") if not case.tables[name].snapshots}
     fed = {f"bronze.{topic.bronze}": bronze.KIND_OF[topic.name] for topic in (TRADES, TICKER, PRICES, CANDLES)}
     fed |= {f"silver.{kind}": kind for kind in fed.values()} | dict(gold.SILVER_OF)
-    fed |= {f"postgres {name}": fed[name] for name in gold.SUBJECTS}
+    fed |= {f"postgres {name}": fed[name] for name in gold.SILVER_OF}
     return {
         name: mark
         for name, mark in marks.items()
@@ -157,6 +157,7 @@ def _judge(case: Case) -> None:
         ledger.check(case)
     if "gold" in case.layers:
         gold.check(case)
+        features.check(case)
     if "postgres" in case.layers:
         postgres.check(case)
     if "live" in case.layers:

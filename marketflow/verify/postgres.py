@@ -3,13 +3,18 @@
 # ruff: noqa: S608 - every name that is put into a statement is the judge's own
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from marketflow.verify import cut
+from marketflow.verify import cut, features
+from marketflow.verify.batches import Findings, batches
 from marketflow.verify.case import Case
 from marketflow.verify.compare import TIMES, Subject, compare
+from marketflow.verify.features_oracle import FORMULAS
 from marketflow.verify.gold import HOUR_COLUMN, HOUR_US, SILVER_OF, SUBJECTS, columns, stored
+from marketflow.verify.report import Report
+from marketflow.verify.sources import LakeTable
 
 _MONEY = (
     *("price", "market_cap", "volume_24h", "open", "high", "low", "close", "volume", "notional", "vwap"),
@@ -26,13 +31,34 @@ DUCKDB_TYPES = {
 """Of the columns that are no text, by name: they mean the same wherever they occur."""
 
 
-def copy(case: Case, name: str, table: str, listed: tuple[str, ...]) -> str:
+_WHOLE = (
+    *("buy_count_50", "buy_count_100", "sell_count_50", "sell_count_100", "aggressor_run_length", "hour_of_day"),
+    *("day_of_week", "gaps_in_window_500", "target_direction_10", "target_direction_50"),
+)
+FEATURE_TYPES = {
+    **dict.fromkeys(FORMULAS, "DOUBLE"),
+    **dict.fromkeys(_WHOLE, "INTEGER"),
+    **dict.fromkeys(("is_buy", "is_weekend", "gap_before", "is_final"), "BOOLEAN"),
+    "quote_join": "VARCHAR",
+    **{"trade_id": "BIGINT", "event_ts": "BIGINT", "price": "DECIMAL(38,18)", "size": "DECIMAL(38,18)"},
+}
+"""The same of gold.trade_features."""
+
+
+def copy(
+    case: Case,
+    name: str,
+    table: str,
+    listed: tuple[str, ...],
+    kinds: Mapping[str, str] = DUCKDB_TYPES,
+    where: str = "true",
+) -> str:
     """The listed columns of a Postgres table as a DuckDB table, times in µs."""
     selected = ", ".join(
         f'(extract(epoch from "{one}") * 1000000)::bigint' if one in TIMES else f'"{one}"' for one in listed
     )
-    kinds = {one: DUCKDB_TYPES.get(one, "VARCHAR") for one in listed}
-    return case.warehouse.copy(name, f"select {selected} from {table}", kinds)
+    known = {one: kinds.get(one, "VARCHAR") for one in listed}
+    return case.warehouse.copy(name, f"select {selected} from {table} where {where}", known)
 
 
 def check(case: Case) -> None:
@@ -40,6 +66,7 @@ def check(case: Case) -> None:
     states = cut.published(case.warehouse)
     for name, subject in SUBJECTS.items():
         _judge(case, replace(subject, layer="postgres", approximate={}, exact=_all_values(subject)), states.get(name))
+    _judge_features(case, states.get(features.NAME))
 
 
 def _all_values(subject: Subject) -> tuple[str, ...]:
@@ -50,44 +77,80 @@ def _all_values(subject: Subject) -> tuple[str, ...]:
 def _judge(case: Case, subject: Subject, state: cut.Published | None) -> None:
     space, gold, name = case.space, case.tables[subject.table], f"published_{subject.table.replace('.', '_')}"
     copy(case, name, subject.table, columns(SUBJECTS[subject.table]))
+    state = _usable(case, gold, state, holds_rows=bool(space.rows(f"select 1 from {name} limit 1")))
+    if state is not None:
+        hour = f'"{HOUR_COLUMN[subject.table]}" // {HOUR_US} * {HOUR_US}'
+        scope = f"{hour} >= {_first_hour(case, gold.name)}"
+        compare(
+            space,
+            case.report,
+            subject,
+            f"(select * from ({stored(space, gold, state.snapshot_id)}) where {scope})",
+            f"(select * from {name} where {scope})",
+        )
+    _nothing_compared(case, gold)
+
+
+def _usable(case: Case, gold: LakeTable, state: cut.Published | None, *, holds_rows: bool) -> cut.Published | None:
+    """What publication says, where the lake still has it; None where there is nothing to compare with."""
     if state is None:
-        if space.rows(f"select 1 from {name} limit 1"):
-            case.report.problem("postgres", subject.table, "all", "no mark", "rows without ops.publish_audit", count=1)
-        case.nothing_compared(
-            "postgres", subject.table, SILVER_OF[subject.table], reason=_nothing_to_publish(case, subject)
-        )
-        return
-    if not gold.has(state.snapshot_id):
-        case.report.problem(
-            *("postgres", subject.table, "all", "published snapshot gone"),
-            f"the lake's {subject.table} no longer has snapshot {state.snapshot_id}, which is said to be published",
-            count=1,
-        )
-        return
-    hour = f'"{HOUR_COLUMN[subject.table]}" // {HOUR_US} * {HOUR_US}'
-    scope = f"{hour} >= {_first_hour(case)}"
-    compare(
-        space,
-        case.report,
-        subject,
-        f"(select * from ({stored(space, gold, state.snapshot_id)}) where {scope})",
-        f"(select * from {name} where {scope})",
+        if holds_rows:
+            case.report.problem("postgres", gold.name, "all", "no mark", "rows without ops.publish_audit", count=1)
+        return None
+    if gold.has(state.snapshot_id):
+        return state
+    case.report.problem(
+        *("postgres", gold.name, "all", "published snapshot gone"),
+        f"the lake's {gold.name} no longer has snapshot {state.snapshot_id}, which is said to be published",
+        count=1,
     )
-    case.nothing_compared(
-        "postgres", subject.table, SILVER_OF[subject.table], reason=_nothing_to_publish(case, subject)
-    )
+    return None
 
 
-def _first_hour(case: Case) -> int:
+def _judge_features(case: Case, state: cut.Published | None) -> None:
+    """The same of a wide table, some hours at a time."""
+    space, gold = case.space, case.tables[features.NAME]
+    first = _first_hour(case, gold.name)
+    hour = "(extract(epoch from date_trunc('hour', event_ts, 'UTC')) * 1000000)::bigint"
+    there = dict(case.warehouse.rows(f"select {hour}, count(*) from {gold.name} group by 1"))
+    state = _usable(case, gold, state, holds_rows=bool(there))
+    if state is not None:
+        rows = features.rows_by_hour(case, gold, first, state.snapshot_id)
+        rows |= {at: max(count, rows.get(at, 0)) for at, count in there.items() if at >= first}
+        found = Findings("postgres", gold.name)
+        subject = Subject("postgres", gold.name, features.KEY, features.COLUMNS[len(features.KEY) :], "product_id")
+        for start, end in batches(rows):
+            within = " and ".join(
+                f"event_ts {comparison} to_timestamp({at // 1_000_000})"
+                for comparison, at in ((">=", start), ("<", end))
+            )
+            copy(case, "published_features", gold.name, features.COLUMNS, FEATURE_TYPES, within)
+            space.table("stored_features", features.stored(gold, start, end, state.snapshot_id))
+            part = Report(case.report.dataset)
+            compare(space, part, subject, "stored_features", "published_features")
+            found.add(part)
+        found.report(case.report)
+    _nothing_compared(case, gold)
+
+
+def _window(case: Case, name: str) -> timedelta:
+    """How much of a table is published."""
+    settings = case.settings
+    return settings.published_features_window if name == features.NAME else settings.published_window
+
+
+def _first_hour(case: Case, name: str) -> int:
     """The first whole hour that must be in Postgres; the one in which the window begins may be there or not."""
-    begin = datetime.now(UTC) - case.settings.published_window + timedelta(hours=1)
+    begin = datetime.now(UTC) - _window(case, name) + timedelta(hours=1)
     return max(case.since_us or 0, cut.microseconds(begin)) // HOUR_US * HOUR_US
 
 
-def _nothing_to_publish(case: Case, subject: Subject) -> str | None:
-    name = subject.table.replace(".", "_")
-    if "gold" in case.layers and not case.space.rows(
-        f"select 1 from {name} where hour_us >= {_first_hour(case)} limit 1"
-    ):
-        return f"{subject.table} holds nothing in the last {case.settings.published_window.days} days"
-    return None
+def _nothing_compared(case: Case, gold: LakeTable) -> None:
+    """Zero compared is a fault, but where the lake holds nothing that would be published."""
+    first, reason = _first_hour(case, gold.name), None
+    if "gold" in case.layers:
+        held = f'epoch_us("{HOUR_COLUMN[gold.name]}") // {HOUR_US} * {HOUR_US} >= {first}'
+        if not gold.snapshots or not case.space.rows(f"select 1 from {gold.scan()} where {held} limit 1"):
+            hours = _window(case, gold.name) // timedelta(hours=1)
+            reason = f"{gold.name} holds nothing in the last {hours} hours"
+    case.nothing_compared("postgres", gold.name, SILVER_OF[gold.name], reason=reason)

@@ -55,6 +55,9 @@ def test_a_consistent_world_is_clean_and_everything_in_it_was_compared(world: Wo
     for qualified, rows in world.rows.items():
         assert compared[f"{qualified.split('.')[0]} {qualified}"] == len(rows), qualified
     assert compared["postgres gold.bars"] == len(world.rows["gold.bars"])
+    assert compared["postgres gold.trade_features"] == len(world.rows["gold.trade_features"]) > 60
+    has_quote = [row["best_bid"] is not None for row in world.rows["gold.trade_features"]]
+    assert 20 < sum(has_quote) < len(has_quote)
     assert compared["live live.asset_observation"] == len(world.rows["silver.asset_prices"])
     assert compared["live live.price_metrics"] == len(world.rows["gold.price_metrics"])
     assert compared["live live.top_movers"] == len(world.rows["gold.top_movers"]) > 0
@@ -129,6 +132,7 @@ def lake_targets(world: World) -> list[Target]:
     metric = world.rows["gold.price_metrics"][321]
     candle = world.rows["silver.candles"][7]
     mover = world.rows["gold.top_movers"][33]
+    feature = world.rows["gold.trade_features"][40]
     return [
         Target(
             *("bronze", "bronze.trades_raw", f"partition = {spot['partition']} and offset = {spot['offset']}"),
@@ -163,6 +167,10 @@ def lake_targets(world: World) -> list[Target]:
             *("gold", "gold.top_movers", where(mover, "snapshot_ts", "direction", "rank"), "asset_id = 'other'"),
             "coingecko usd",
             f"coingecko usd {verify_world.text(mover['snapshot_ts'])} {mover['direction']} {mover['rank']}",
+        ),
+        Target(
+            *("gold", "gold.trade_features", where(feature, "product_id", "trade_id")),
+            *("vwap_100 = vwap_100 * 1.00000001", "BTC-USD", f"coinbase_exchange BTC-USD {feature['trade_id']}"),
         ),
     ]
 
@@ -224,9 +232,9 @@ def postgres_targets(world: World) -> list[Target]:
     by_table = {target.table: target for target in lake_targets(world)}
     observed = by_table["silver.asset_prices"]
     targets = [replace(observed, layer="live", table="live.asset_observation", change="volume_24h = volume_24h + 1")]
-    for name in ("bars", "price_metrics", "top_movers"):
+    for name in ("bars", "price_metrics", "top_movers", "trade_features"):
         targets.append(replace(by_table[f"gold.{name}"], layer="postgres"))
-        if name != "bars":
+        if name in ("price_metrics", "top_movers"):
             targets.append(replace(by_table[f"gold.{name}"], layer="live", table=f"live.{name}"))
     return targets
 
@@ -272,6 +280,54 @@ def test_one_wrong_row_in_each_table_of_postgres_is_named_and_nothing_else(world
         dict.fromkeys(expected, True)
     )
     assert all(one.count == 1 for one in report.problems)
+
+
+def test_a_wrong_feature_target_or_finality_is_named_with_its_column_also_where_sql_cannot_tell(world: World) -> None:
+    """The first and the last row of an hour are always looked at by the oracle; what SQL tells is told of every row."""
+    rows = world.rows["gold.trade_features"]
+    changes = {
+        "macd_signal_9": (rows[0], "macd_signal_9 + 0.000001"),
+        "kyle_lambda_500": (rows[-1], "kyle_lambda_500 * 1.00000001"),
+        "gaps_in_window_500": (rows[20], "gaps_in_window_500 + 1"),
+        "quote_age_ms": (next(row for row in rows[21:] if row["best_bid"]), "quote_age_ms + 0.001"),
+        "target_return_10": (rows[13], "target_return_10 + 0.0000001"),
+        "target_direction_50": (rows[14], "coalesce(1 - target_direction_50, 1)"),
+        "is_final": (rows[15], "not is_final"),
+        "price": (rows[16], "price + 0.00000001"),
+    }
+    named = []
+    for part in (list(changes)[:4], list(changes)[4:]):  # of one kind five rows are named
+        columns = []
+        for name in part:
+            row, value = changes[name]
+            columns.append(f"{name} = case when trade_id = {row['trade_id']} then {value} else {name} end")
+        target = Target("gold", "gold.trade_features", "true", ", ".join(columns), "BTC-USD", "")
+        with changed_lake(world, target, "differing"):
+            (problem,) = judged(world, layers=("gold",), at_rest=True).problems
+        assert (problem.table, problem.product, problem.kind) == ("gold.trade_features", "BTC-USD", "differing")
+        assert problem.count == len(part)
+        named += problem.examples
+    for name, (row, _) in changes.items():
+        assert any(one.startswith(f"coinbase_exchange BTC-USD {row['trade_id']} ({name}: expected ") for one in named)
+
+
+def test_an_account_of_features_that_names_other_counts_or_is_gone_is_named(world: World) -> None:
+    account = "where product_id = 'BTC-USD' and row_count > 0"
+    with changed_ops(
+        world,
+        f"update ops.gold_accounting set row_count = row_count - 1, left_out = left_out + 1 {account}",
+        f"update ops.gold_accounting set row_count = row_count + 1, left_out = left_out - 1 {account}",
+    ):
+        lower = judged(world, layers=("gold",), at_rest=True)
+    with changed_ops(
+        world,
+        "update ops.gold_accounting set table_name = 'gold.other' where product_id = 'ETH-USD'",
+        "update ops.gold_accounting set table_name = 'gold.trade_features' where product_id = 'ETH-USD'",
+    ):
+        gone = judged(world, layers=("gold",), at_rest=True)
+    assert found(lower) == [("gold", "ops.gold_accounting", "BTC-USD", "differing")]
+    assert "row_count: expected " in lower.problems[0].examples[0]
+    assert found(gone) == [("gold", "ops.gold_accounting", "ETH-USD", "missing")]
 
 
 @contextmanager
@@ -405,6 +461,7 @@ def test_a_polled_trade_that_passes_for_exact_and_a_bar_that_passes_for_whole_ar
     layer = table.split(".")[0]
     target = Target(layer, table, f"venue = 'ccxt_kraken' and {row}", change, "SOL-USD", "")
     with changed_lake(world, target, kind):
-        report = judged(world, layers=("bronze", layer) if layer == "silver" else (layer,))
+        layers = ("bronze", layer) if layer == "silver" else (layer,)
+        report = judged(world, layers=layers, at_rest=True)
     assert [(one.table, one.product, one.kind) for one in report.problems] == [(table, "SOL-USD", kind)]
     assert [one.count for one in report.problems] == [1]

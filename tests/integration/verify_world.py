@@ -1,9 +1,10 @@
 """A small consistent world, written into every store by this file's own simple code: what `verify` must call clean.
 
-Two products traded for seventy minutes with one hole of five ids, a heal, duplicates and broken messages; twelve coins
-polled for twenty-five minutes; candles of an hour in pages that overlap. Nothing here is imported from what verify
-judges or from verify itself but the tables' contracts (to make rows of the right width) and the writers' transport:
-Spark, psycopg, confluent-kafka.
+Two products traded for seventy minutes with one hole of five ids, a heal, duplicates and broken messages, one of them
+often enough for rows of features; twelve coins polled for twenty-five minutes; candles of an hour in pages that
+overlap. Nothing here is imported from what verify judges or from verify itself but the tables' contracts (to make rows
+of the right width), the kernel of the features (of which verify has an oracle) and the writers' transport: Spark,
+psycopg, confluent-kafka.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ def make_trades(world: World) -> None:
         for number in range(int(70 * 60 / step_s) - 5):
             # ETH-USD falls silent for four minutes: its empty bars are rows
             pause = timedelta(minutes=4) if product == "ETH-USD" and number > 200 else timedelta(0)
-            made = begin + timedelta(seconds=number * step_s, microseconds=number * 137 % 1000) + pause
+            # every other trade comes late, so that its quote is too old, and the next one soon after
+            late = timedelta(seconds=3 * (number % 2), microseconds=number * 137 % 1000)
+            made = begin + timedelta(seconds=number * step_s) + late + pause
             if made > world.now - timedelta(seconds=20):
                 break
             trade = {

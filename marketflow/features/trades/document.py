@@ -26,7 +26,10 @@ Trades are in order of trade_id within venue and product; t is the row's own tra
 t−(w−1) … t and is null until there are so many, never 0. *Back* is how many trades before its own a value reads
 ({LOOKBACK} at most), *ahead* how many after it: a column with *ahead* reads the future and is a target, never a
 feature. A quote is the last strictly before the trade and at most {QUOTE_AGE_LIMIT_MS // 1000} s old. `is_final` says
-that {HORIZON} more trades are known, so that a row's targets will not change."""
+that {HORIZON} more trades are known, so that a row's targets will not change.
+
+`marketflow verify` computes them again, with code that shares nothing with these: most of every row in SQL, and all of
+some rows of each hour in decimals, as docs/operations.md says."""
 
 
 def _row(one: Feature) -> str:

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketflow.features.trades.catalogue import CATALOGUE, FEATURES, TARGETS
+from marketflow.verify.features_oracle import FORMULAS, SCALES
 from tests.unit.features.trade_checks import ALL, computed, wrong_against_oracle
-from tests.unit.features.trade_oracle import FORMULAS, SCALES
 from tests.unit.features.trade_tapes import MARKETS, Tape, made, short_tapes
 
 # one row either side of where each window fills, and of where the horizons end

@@ -17,9 +17,10 @@ import pytest
 from marketflow.features.trades.catalogue import CATALOGUE
 from marketflow.features.trades.feature import Feature
 from marketflow.features.trades.kernel import trade_features
+from marketflow.verify.features_oracle import Oracle
+from marketflow.verify.features_tape import Trade
 from tests.unit.features.trade_checks import ALL, computed, is_exact, unlike, wrong_against_oracle
-from tests.unit.features.trade_oracle import Oracle
-from tests.unit.features.trade_tapes import MONEY, PRODUCT, START_US, TIME, VENUE, Tape, Trade, made
+from tests.unit.features.trade_tapes import MONEY, PRODUCT, START_US, TIME, VENUE, Tape, made
 
 TICK = Decimal("0.01")
 
@@ -113,7 +114,7 @@ def test_extremes_are_the_double_of_the_price_itself(market: str) -> None:
     """A reader who compares min_10_trades with the price of silver, as a double, finds it there."""
     tape = made(market, 21, 300)
     got, rows = computed(tape, features("min_", "max_", "best_", "future_price")), range(100, 300)
-    oracle = Oracle(tape)
+    oracle = Oracle(tape.trades, tape.quotes)
     names = [name for name in got.columns if name in CATALOGUE]
     wrong = {name: [row for row in rows if got[name][row] != oracle.value(name, row)] for name in names}
     assert {name: len(found) for name, found in wrong.items() if found} == {}
@@ -128,7 +129,7 @@ def test_sums_of_sizes_are_rounded_once(market: str, units_off: int) -> None:
     tape = made(market, 21, 600)
     sums = [one for one in ALL if is_exact(one) and "volume" in one.name]
     assert len(sums) == 11
-    got, oracle = computed(tape, sums), Oracle(tape)
+    got, oracle = computed(tape, sums), Oracle(tape.trades, tape.quotes)
 
     def is_off(name: str, row: int) -> bool:
         value, expected = got[name][row], oracle.value(name, row)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
+from itertools import permutations
 from typing import Any
 
 import polars as pl
@@ -236,3 +238,17 @@ def test_a_healed_hole_gives_back_what_it_took() -> None:
     assert holed["future_price_10"].is_null().to_list()[548:562] == [False] * 2 + [True] * 10 + [False] * 2
     assert not healed["gap_before"].any()
     assert healed["future_price_10"].null_count() == 10
+
+
+def test_of_quotes_of_one_time_the_one_of_the_highest_sequence_is_taken_in_whatever_order_they_come() -> None:
+    """A healed trade has no sequence; quotes of trades that were told at once have one time."""
+    known = [quote(-1, "97", 7), quote(-1, "98", 8), quote(-1, "99", 9)]
+    for order in permutations(known):
+        assert found(trade(0), *order) == (99, 1000, "event_ts")
+
+
+@pytest.mark.parametrize("market", ["bitcoin", "trades_partly_without_sequence", "late_and_crossed_quotes"])
+def test_the_order_in_which_quotes_come_changes_nothing(market: str) -> None:
+    tape = made(market, 1, 300)
+    shuffled = random.Random(4).sample(tape.quotes, len(tape.quotes))
+    assert computed(tape, OF_QUOTES).equals(computed(replace(tape, quotes=tuple(shuffled)), OF_QUOTES))

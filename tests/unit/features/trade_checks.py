@@ -14,8 +14,9 @@ from marketflow.features import frames
 from marketflow.features.trades.catalogue import CATALOGUE
 from marketflow.features.trades.feature import Feature
 from marketflow.features.trades.kernel import trade_features
-from tests.unit.features.trade_oracle import Oracle
-from tests.unit.features.trade_tapes import Quote, Tape, trade_frame
+from marketflow.verify.features_oracle import OF_SCALE, RELATIVE, Oracle
+from marketflow.verify.features_tape import Quote
+from tests.unit.features.trade_tapes import Tape, trade_frame
 
 ALL = tuple(CATALOGUE.values())
 # beside whatever is no double: extremes and sums of sizes, which are exact until their one rounding
@@ -56,10 +57,10 @@ def unlike(
 
 
 def wrong_against_oracle(
-    tape: Tape, rows: Iterable[int], features: Sequence[Feature] = ALL, *, relative: float = 1e-9
+    tape: Tape, rows: Iterable[int], features: Sequence[Feature] = ALL, *, relative: float = RELATIVE
 ) -> list[tuple[str, int, object, object]]:
-    """(feature, row, its value, the oracle's) wherever the two are not the same to `relative` or 1e-12 of SCALES."""
-    got, oracle = computed(tape, features), Oracle(tape)
+    """(feature, row, its value, the oracle's) wherever the two are not the same to `relative` or OF_SCALE of SCALES."""
+    got, oracle = computed(tape, features), Oracle(tape.trades, tape.quotes)
     for feature in features:
         assert got.schema[feature.name] == frames.POLARS_TYPES[feature.type], feature.name
     found: list[tuple[str, int, object, object]] = []
@@ -67,7 +68,7 @@ def wrong_against_oracle(
         values = got.row(row, named=True)
         for feature in features:
             value, expected = values[feature.name], oracle.value(feature.name, row)
-            absolute = 0.0 if value is None or expected is None else 1e-12 * oracle.scale(feature.name, row)
+            absolute = 0.0 if value is None or expected is None else OF_SCALE * oracle.scale(feature.name, row)
             if not is_close(value, expected, relative=relative, absolute=absolute):
                 found.append((feature.name, row, value, expected))
     return found

@@ -12,6 +12,8 @@ from functools import lru_cache
 import polars as pl
 from hypothesis import strategies as st
 
+from marketflow.verify.features_tape import Quote, Trade
+
 MONEY = pl.Decimal(38, 18)
 TIME = pl.Datetime("us", "UTC")
 # a Friday evening: a tape of some hours sees a weekday, a midnight and a weekend
@@ -40,30 +42,6 @@ QUOTE_SCHEMA = {
     "best_ask_size": MONEY,
     "last_trade_id": pl.Int64(),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Trade:
-    """One row of silver.trades; `event_us` is microseconds since 1970."""
-
-    trade_id: int
-    price: Decimal
-    size: Decimal
-    taker_side: str
-    event_us: int
-    sequence: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """One row of silver.quotes."""
-
-    event_us: int
-    best_bid: Decimal
-    best_ask: Decimal
-    best_bid_size: Decimal | None = None
-    best_ask_size: Decimal | None = None
-    sequence: int | None = None
 
 
 @dataclass(frozen=True)

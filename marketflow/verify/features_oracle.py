@@ -1,38 +1,29 @@
 """Every trade feature once more: slow, from the catalogue's formulas, and in decimals of 80 digits until the last step.
 
-Nothing here comes from marketflow. `Oracle(tape).value(name, row)` is a feature of the row-th trade in order of
-trade_id, None where the catalogue's null rule says null.
+Nothing here comes from the kernel that it judges, nor does that read anything of this. `Oracle(trades,
+quotes).value(name, row)` is a feature of the row-th trade in order of trade_id, None where the catalogue's null rule
+says null.
 """
 
+# ruff: noqa: D103 - what a formula is called in words is in docs/features.md
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Context, Decimal, localcontext
-from functools import cache, cached_property
-from operator import mul
+from decimal import Decimal, localcontext
 
-from tests.unit.features.trade_tapes import Quote, Tape, Trade
+from marketflow.verify.features_tape import DIGITS, Book, TooFewTradesError, ewm, mean, span, weights
 
-DIGITS = Context(prec=80)
 Value = Decimal | float | int | bool | str | None
+RELATIVE = 1e-9
+"""How near to its own value a double must be told."""
+OF_SCALE = 1e-12
+"""And where it is a difference of larger terms, how near to those: see SCALES."""
 
 
-class TooFewTradesError(Exception):
-    """The window reaches back before the tape's first trade, or forward beyond its last."""
-
-
-class Oracle:
-    """A tape's features, one value at a time."""
-
-    def __init__(self, tape: Tape) -> None:
-        self.trades: Sequence[Trade] = sorted(tape.trades, key=lambda trade: trade.trade_id)
-        self.quotes = tape.quotes
-        self._changes: dict[int, Decimal] = {}
-        self._logs: dict[int, Decimal] = {}
-        self._macd: dict[int, Decimal] = {}
-        self._quotes: dict[int, Quote | None] = {}
+class Oracle(Book):
+    """A product's features, one value at a time."""
 
     def value(self, name: str, row: int) -> Value:
         """As a Python number of the column's kind; decimals are rounded to a double here and nowhere before."""
@@ -49,79 +40,18 @@ class Oracle:
         """How large the terms are whose difference the value is: see SCALES. Zero where it is no difference."""
         formula = SCALES.get(name)
         with localcontext(DIGITS):
-            return 0.0 if formula is None else float(formula(self, row))
+            return 0.0 if formula is None else float(formula(self, row) or 0)
 
-    def last(self, row: int, window: int) -> Sequence[Trade]:
-        """The window's trades, oldest first, the row's own last."""
-        if row - window + 1 < 0:
-            raise TooFewTradesError
-        return self.trades[row - window + 1 : row + 1]
-
-    def prices(self, row: int, window: int) -> list[Decimal]:
-        return [trade.price for trade in self.last(row, window)]
-
-    def sizes(self, row: int, window: int) -> list[Decimal]:
-        return [trade.size for trade in self.last(row, window)]
-
-    def change(self, row: int) -> Decimal:
-        if row < 1:
-            raise TooFewTradesError
-        return self.trades[row].price - self.trades[row - 1].price
-
-    def log(self, row: int) -> Decimal:
-        """ln of the price over the price before."""
-        if row < 1:
-            raise TooFewTradesError
-        if row not in self._logs:
-            self._logs[row] = (self.trades[row].price / self.trades[row - 1].price).ln(Context(prec=40))
-        return self._logs[row]
-
-    def macd(self, row: int) -> Decimal:
-        if row not in self._macd:
-            prices = self.prices(row, 372)
-            self._macd[row] = ewm(prices, span(12)) - ewm(prices, span(26))
-        return self._macd[row]
-
-    def is_hole(self, row: int) -> bool:
-        """Whether trades are missing before the row."""
-        if row < 1:
-            raise TooFewTradesError
-        return self.trades[row].trade_id - self.trades[row - 1].trade_id > 1
-
-    def quote(self, row: int) -> Quote:
-        """The row's quote; without one, TooFewTradesError: every quote feature is null then."""
-        if row not in self._quotes:
-            self._quotes[row] = self._find_quote(self.trades[row])
-        found = self._quotes[row]
-        if found is None:
-            raise TooFewTradesError
-        return found
-
-    @cached_property
-    def has_sequences(self) -> bool:
-        """Whether the quotes have sequences. All or none do, in the tapes that the oracle is given."""
-        having = {quote.sequence is not None for quote in self.quotes}
-        assert len(having) < 2
-        return having == {True}
-
-    def _find_quote(self, trade: Trade) -> Quote | None:
-        if trade.sequence is not None and self.has_sequences:
-            before = [quote for quote in self.quotes if quote.sequence < trade.sequence]
-            newest = max(before, key=lambda quote: (quote.sequence, quote.event_us), default=None)
-        else:
-            before = [quote for quote in self.quotes if quote.event_us < trade.event_us]
-            newest = max(before, key=lambda quote: (quote.event_us, quote.sequence or 0), default=None)
-        if newest is None or not 0 <= trade.event_us - newest.event_us <= 5_000_000:
-            return None
-        return newest
+    def agrees(self, name: str, row: int, told: object) -> bool:
+        """Whether a value is the feature: the same, or a double within RELATIVE of it or OF_SCALE of its terms."""
+        expected = self.value(name, row)
+        if isinstance(told, float) and isinstance(expected, float):
+            return math.isclose(told, expected, rel_tol=RELATIVE, abs_tol=OF_SCALE * self.scale(name, row))
+        return told == expected and type(told) is type(expected)
 
 
 Formula = Callable[[Oracle, int], Value]
 Windowed = Callable[[Oracle, int, int], Value]
-
-
-def mean(values: Sequence[Decimal]) -> Decimal:
-    return sum(values, Decimal(0)) / len(values)
 
 
 def variance(values: Sequence[Decimal]) -> Decimal:
@@ -131,24 +61,6 @@ def variance(values: Sequence[Decimal]) -> Decimal:
 
 def over(dividend: Decimal | int, divisor: Decimal | int) -> Decimal | None:
     return None if divisor == 0 else Decimal(dividend) / Decimal(divisor)
-
-
-def span(trades: int) -> Decimal:
-    """q of an exponential mean."""
-    return 1 - Decimal(2) / (trades + 1)
-
-
-@cache
-def weights(decay: Decimal, length: int) -> tuple[Decimal, ...]:
-    """q^(length-1) … q^1, 1: the newest last."""
-    with localcontext(DIGITS):
-        return tuple(decay**age for age in reversed(range(length)))
-
-
-def ewm(values: Sequence[Decimal], decay: Decimal) -> Decimal:
-    """Σ q^i·x(t−i) / Σ q^i over the values, the newest last."""
-    of = weights(decay, len(values))
-    return sum(map(mul, of, values), Decimal(0)) / sum(of)
 
 
 # price
@@ -302,11 +214,6 @@ def effective_spread(o: Oracle, t: int) -> Value:
     return over(20_000 * direction * (o.trades[t].price - mid(o, t)), mid(o, t))
 
 
-def quote_join(o: Oracle, t: int) -> str:
-    o.quote(t)
-    return "sequence" if o.trades[t].sequence is not None and o.has_sequences else "event_ts"
-
-
 # integrity and targets
 
 
@@ -387,7 +294,7 @@ SINGLE: dict[str, Formula] = {
     "price_vs_ask": lambda o, t: percent_above(o, t, o.quote(t).best_ask),
     "effective_spread_bps": effective_spread,
     "quote_age_ms": lambda o, t: Decimal(o.trades[t].event_us - o.quote(t).event_us) / 1000,
-    "quote_join": quote_join,
+    "quote_join": lambda o, t: o.quote_join(t),
     "gap_before": lambda o, t: o.is_hole(t),
     "gaps_in_window_500": gaps_in_window,
 }
