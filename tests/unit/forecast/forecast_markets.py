@@ -35,4 +35,4 @@ def rows(kind: str, trades: int = TRADES, per_instant: int = 1) -> pl.DataFrame:
     frame = pl.DataFrame(tape, schema=schema, orient="row", schema_overrides={"sequence": pl.Int64})
     exact = frame.with_columns(pl.col("price", "size").cast(pl.Float64).round(6).cast(pl.String).cast(MONEY))
     made = trade_features(exact.with_columns(pl.col("event_ts").cast(pl.Datetime("us", "UTC"))))
-    return made.filter(pl.col("history") >= 500).drop("history")
+    return made.filter(pl.col("history") >= 500).drop("history", "quote_is_later")
