@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 
 from marketflow.contracts.columns import Column, Type
 from marketflow.contracts.live import QUOTE_TAIL, TRADE_TAIL
+from marketflow.contracts.records import Trade
 from marketflow.contracts.sources import numbers_each_trade
 from marketflow.features import frames
 from marketflow.lake import conversion, live_query
-from marketflow.lake.silver_sources import TRADES, Source
+from marketflow.lake.silver_sources import Source
 from marketflow.warehouse import live_features
 
 MESSAGE_COLUMNS = ("topic", "partition", "offset", "headers", "value")
@@ -70,11 +71,11 @@ def _tail(source: Source, messages: pa.RecordBatch) -> list[pa.RecordBatch]:
     positions, headers, indexes, records = zip(*found, strict=True)
     columns = conversion.record_columns(source, records)
     columns |= {name: messages.column(name).take(pa.array(positions, pa.int64())) for name in ("partition", "offset")}
-    columns |= {"item_index": indexes, "is_trade": [source is TRADES] * len(records)}
-    if source is TRADES:
+    columns |= {"item_index": indexes, "is_trade": [source.record is Trade] * len(records)}
+    if source.record is Trade:
         columns["received_at"] = [int(one["received_at"]) for one in headers]
     else:
         columns["key_ts"] = [one.event_us if one.sequence is None else None for one in records]
     rows = pl.DataFrame(pl.from_arrow(conversion.batch(_SCHEMA, len(records), columns)))
-    kept = live_features.newest(rows) if source is TRADES else live_features.recent(rows)
+    kept = live_features.newest(rows) if source.record is Trade else live_features.recent(rows)
     return cast("list[pa.RecordBatch]", kept.to_arrow().cast(_SCHEMA).to_batches())
