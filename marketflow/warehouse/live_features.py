@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import polars as pl
 
 from marketflow.contracts.columns import Table
 from marketflow.contracts.live import FEATURE_LATEST, QUOTE_TAIL, TRADE_TAIL
 from marketflow.features.trades.kernel import trade_features
-from marketflow.features.trades.tape import DISORDER, LARGEST_AMOUNT, LOOKBACK, QUOTES_BACK
+from marketflow.features.trades.tape import DISORDER, LARGEST_AMOUNT, LOOKBACK, QUOTE_AGE_LIMIT_MS, QUOTES_BACK
 from marketflow.warehouse.live_batch import Connection, begin, frame, insert_new, upsert
 
 KEPT_TRADES = LOOKBACK + 1
@@ -28,6 +28,7 @@ KEPT_TRADES = LOOKBACK + 1
 QUOTES_KEPT = timedelta(minutes=15)
 # a trade that is yet to come may be so much earlier than the newest one known, and its quotes lie that far back
 _QUOTES_BEHIND = QUOTES_BACK + DISORDER
+_AGE_LIMIT = timedelta(milliseconds=QUOTE_AGE_LIMIT_MS)
 _MARKET = ("venue", "product_id")
 _ASKED = "unnest(%(venues)s::text[], %(products)s::text[]) as asked (venue, product_id)"
 Market = tuple[str, str]
@@ -101,21 +102,26 @@ def _asked(markets: Sequence[Market]) -> dict[str, list[str]]:
 
 
 def _prune(connection: Connection, markets: Sequence[Market]) -> None:
-    """Cut the tails of these products to what their newest trade, and one yet to come, can need."""
+    """Cut the tails of these products to what their newest trade, and one yet to come, can need.
+
+    `materialized`: else PostgreSQL looks for a product's border once for each of its rows.
+    """
     connection.execute(
-        "delete from live.trade_tail as tail using ("  # noqa: S608 - literal names
+        "with kept as materialized ("  # noqa: S608 - literal names
         f"select asked.venue, asked.product_id, lowest.trade_id from {_ASKED} cross join lateral ("
         "select trade_id from live.trade_tail where venue = asked.venue and product_id = asked.product_id "
-        "order by trade_id desc offset %(before)s limit 1) as lowest) as kept "
+        "order by trade_id desc offset %(before)s limit 1) as lowest) "
+        "delete from live.trade_tail as tail using kept "
         "where tail.venue = kept.venue and tail.product_id = kept.product_id and tail.trade_id < kept.trade_id",
         _asked(markets) | {"before": LOOKBACK},
     )
     of_product = "where venue = asked.venue and product_id = asked.product_id"
     connection.execute(
-        "delete from live.quote_tail as tail using ("  # noqa: S608 - literal names
+        "with kept as materialized ("  # noqa: S608 - literal names
         "select asked.venue, asked.product_id, greatest("
         f"(select max(event_ts) from live.trade_tail {of_product}) - %(behind)s, "
-        f"(select max(event_ts) from live.quote_tail {of_product}) - %(kept)s) as first from {_ASKED}) as kept "
+        f"(select max(event_ts) from live.quote_tail {of_product}) - %(kept)s) as first from {_ASKED}) "
+        "delete from live.quote_tail as tail using kept "
         "where tail.venue = kept.venue and tail.product_id = kept.product_id and tail.event_ts < kept.first",
         _asked(markets) | {"behind": _QUOTES_BEHIND, "kept": QUOTES_KEPT},
     )
@@ -131,28 +137,38 @@ def _rows(connection: Connection, markets: Sequence[Market]) -> pl.DataFrame:
         ).fetchall(),
         TRADE_TAIL,
     )
-    tapes = {(tape.item(0, "venue"), tape.item(0, "product_id")): tape for tape in trades.partition_by(_MARKET)}
-    books = _books(connection, {market: tape.item(-1, "event_ts") for market, tape in tapes.items()})
+    if trades.is_empty():
+        return trades
+    last = trades.group_by(_MARKET, maintain_order=True).last()
+    books = _books(connection, last)
     rows = [
-        trade_features(tape, books.get(market)).tail(1).with_columns(received_at=tape.tail(1)["received_at"])
-        for market, tape in tapes.items()
+        trade_features(tape, books.get((tape.item(0, "venue"), tape.item(0, "product_id"))))
+        .tail(1)
+        .with_columns(received_at=tape.tail(1)["received_at"])
+        for tape in trades.partition_by(_MARKET, maintain_order=True)
     ]
-    if not rows:
-        return pl.DataFrame()
     at = connection.execute("select now()").fetchall()[0][0]
     return pl.concat(rows).with_columns(written_at=pl.lit(at)).select(FEATURE_LATEST.column_names)
 
 
-def _books(connection: Connection, newest_trades: dict[Market, datetime]) -> dict[Market, pl.DataFrame]:
-    """Each product's quotes that can be the last before its newest trade, by sequence or by time."""
+def _books(connection: Connection, last: pl.DataFrame) -> dict[Market, pl.DataFrame]:
+    """Each product's quotes that decide what its newest trade saw: a few seconds of them, and one more.
+
+    A quote beyond the age limit tells nothing but that it is too old; of those the last before the trade by sequence
+    must be there, or an earlier one that has a later time would be taken for it.
+    """
+    of_product = "where tail.venue = asked.venue and tail.product_id = asked.product_id"
+    asked = {name: last[name].to_list() for name in (*_MARKET, "event_ts", "sequence")}
     quotes = frame(
         connection.execute(
-            f"select {_names(QUOTE_TAIL)} from unnest("  # noqa: S608 - the contract's own names
-            "%(venues)s::text[], %(products)s::text[], %(newest)s::timestamptz[]) as asked (venue, product_id, newest) "
-            "join live.quote_tail as tail using (venue, product_id) "
-            "where tail.event_ts between asked.newest - %(back)s and asked.newest + %(ahead)s",
-            _asked(list(newest_trades))
-            | {"newest": list(newest_trades.values()), "back": QUOTES_BACK, "ahead": DISORDER},
+            f"select {_names(QUOTE_TAIL)} from unnest(%(venue)s::text[], %(product_id)s::text[], "  # noqa: S608 - the contract's own names
+            "%(event_ts)s::timestamptz[], %(sequence)s::bigint[]) as asked (venue, product_id, newest, below) "
+            f"cross join lateral ((select tail.* from live.quote_tail as tail {of_product} "
+            "and tail.event_ts between asked.newest - %(age)s and asked.newest + %(ahead)s) "
+            f"union all (select tail.* from live.quote_tail as tail {of_product} "
+            "and tail.sequence < asked.below and tail.event_ts < asked.newest - %(age)s "
+            "order by tail.sequence desc limit 1)) as tail",
+            asked | {"age": _AGE_LIMIT, "ahead": DISORDER},
         ).fetchall(),
         QUOTE_TAIL,
     )
