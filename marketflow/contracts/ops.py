@@ -38,7 +38,7 @@ STREAM_PROGRESS = Table(
     grain="one row per streaming batch",
     key=("query", "run_id", "batch_id", "event"),
     columns=(
-        Column("query", Type.STRING, "bronze_trades_raw, …, live_prices"),
+        Column("query", Type.STRING, "bronze_trades_raw, …, live_prices, live_features"),
         Column("run_id", Type.STRING, "Spark's id of this start of the query"),
         Column("batch_id", Type.LONG, "batch of the query"),
         Column("event", Type.STRING, "started, progress, idle or terminated"),

@@ -24,12 +24,12 @@ def query_name(topic: Topic) -> str:
     return f"bronze_{topic.bronze}"
 
 
-def read_topic(spark: SparkSession, settings: Settings, topic: Topic, *, messages_per_batch: int) -> DataFrame:
-    """The topic as a stream from its first record, with headers; a record lost before it was read is an error."""
+def read_topics(spark: SparkSession, settings: Settings, *topics: Topic, messages_per_batch: int) -> DataFrame:
+    """Topics as one stream from their first record, with headers; a record lost before it was read is an error."""
     return (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", settings.bootstrap_servers)
-        .option("subscribe", topic.full_name(settings.topic_prefix))
+        .option("subscribe", ",".join(topic.full_name(settings.topic_prefix) for topic in topics))
         .option("startingOffsets", "earliest")
         .option("failOnDataLoss", "true")
         .option("includeHeaders", "true")
@@ -67,7 +67,7 @@ def start_queries(spark: SparkSession, settings: Settings, *, available_now: boo
     started = []
     for topic in TOPICS:
         table = tables[topic.bronze]
-        messages = read_topic(spark, settings, topic, messages_per_batch=settings.max_offsets_per_trigger)
+        messages = read_topics(spark, settings, topic, messages_per_batch=settings.max_offsets_per_trigger)
         started.append(
             # one task, one file a commit: at the usual rates small files cost more than a second core gains
             columns(messages, table)

@@ -21,7 +21,7 @@ from pyspark.sql.streaming import StreamingQuery
 
 from marketflow.contracts.topics import TOPICS
 from marketflow.errors import SetupError
-from marketflow.lake import bronze, live, session, tables
+from marketflow.lake import bronze, live, live_features, session, tables
 from marketflow.lake.stream_listener import ProgressListener
 from marketflow.paths import JARS_FOLDER
 from marketflow.settings import Settings
@@ -110,6 +110,7 @@ class _Application:
         self._queries = [
             *bronze.start_queries(self._spark, self._settings, available_now=self._available_now),
             live.start_query(self._spark, self._settings, available_now=self._available_now),
+            live_features.start_query(self._spark, self._settings, available_now=self._available_now),
         ]
         _say(f"{len(self._queries)} queries are running on dataset {self._settings.dataset}")
         status = self._watch(started_at)

@@ -1,4 +1,4 @@
-"""live.*: one batch of the live query, in one transaction. No state is kept anywhere but in these tables.
+"""live.* of prices: one batch of the live query, in one transaction. No state is kept anywhere but in these tables.
 
 New observations are inserted (the first value of a key wins, as in silver); what they can change is read back with
 its lookback, run through the same kernels as the hourly batch, and written over what was there. So a batch that
@@ -10,19 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import polars as pl
-import psycopg
 
-from marketflow.contracts.columns import Table
 from marketflow.contracts.gold import PRICE_METRICS, TOP_MOVERS
 from marketflow.contracts.live import ASSET_OBSERVATION, LIVE_PRICE_METRICS, LIVE_TOP_MOVERS
-from marketflow.features import frames, movers, prices
+from marketflow.features import movers, prices
 from marketflow.settings import Settings
-
-Connection = psycopg.Connection[tuple[Any, ...]]
-Row = tuple[Any, ...]
+from marketflow.warehouse.live_batch import Connection, Row, begin, frame, insert_new, upsert
 
 _LOOKBACK = timedelta(seconds=prices.LOOKBACK_S)
 _SERIES = prices.SERIES
@@ -47,13 +42,13 @@ def write_batch(
     `observations` are rows of live.asset_observation in Kafka's order. `query` names the query and its checkpoint:
     batches are numbered anew in a new checkpoint.
     """
-    if not _begin(connection, query, batch_id):
+    if not begin(connection, query, batch_id):
         return Written(repeated=True)
-    new = _insert_observations(connection, _keep(observations, settings))
+    new = insert_new(connection, ASSET_OBSERVATION, _keep(observations, settings), ASSET_OBSERVATION.key)
     if new.is_empty():
         return Written()
     changed = _price_metrics(connection, settings, new)
-    _upsert(connection, LIVE_PRICE_METRICS, changed.select(PRICE_METRICS.column_names))
+    upsert(connection, LIVE_PRICE_METRICS, changed.select(PRICE_METRICS.column_names))
     snapshots = sum(_top_movers(connection, settings, market) for market in changed.partition_by(_MARKET))
     return Written(new.height, changed.height, snapshots)
 
@@ -74,38 +69,12 @@ def prune(connection: Connection, settings: Settings) -> int:
     )
 
 
-def _begin(connection: Connection, query: str, batch_id: int) -> bool:
-    """Take the batch's number; False where it, or a later one, was taken before."""
-    taken = connection.execute(
-        "insert into live.batch as known (query, batch_id, written_at) values (%s, %s, now()) "
-        "on conflict (query) do update set batch_id = excluded.batch_id, written_at = excluded.written_at "
-        "where known.batch_id < excluded.batch_id",
-        (query, batch_id),
-    )
-    return taken.rowcount == 1
-
-
 def _keep(observations: Iterable[Row], settings: Settings) -> list[Row]:
     """Without those that were older at their poll than what is kept: they would come and go with every poll."""
     kept = settings.published_window
     names = ASSET_OBSERVATION.column_names
     updated, polled = names.index("last_updated"), names.index("poll_started_at")
     return [row for row in observations if row[polled] - row[updated] < kept]
-
-
-def _insert_observations(connection: Connection, rows: list[Row]) -> pl.DataFrame:
-    """Insert what is new; returns the keys of the new rows."""
-    names, key = ", ".join(ASSET_OBSERVATION.column_names), ", ".join(ASSET_OBSERVATION.key)
-    found = connection.execute(
-        f"insert into live.asset_observation ({names}) "  # noqa: S608 - the contract's own names
-        f"select distinct on ({key}) {names} "
-        f"from {_arrays(ASSET_OBSERVATION)} with ordinality as given ({names}, place) "
-        f"order by {key}, place on conflict do nothing returning {key}",
-        _columns(rows, ASSET_OBSERVATION),
-    ).fetchall()
-    return pl.DataFrame(
-        found, schema={name: frames.schema(ASSET_OBSERVATION)[name] for name in ASSET_OBSERVATION.key}, orient="row"
-    )
 
 
 def _price_metrics(connection: Connection, settings: Settings, new: pl.DataFrame) -> pl.DataFrame:
@@ -115,7 +84,7 @@ def _price_metrics(connection: Connection, settings: Settings, new: pl.DataFrame
     )
     series = dict(zip(bounds.columns, (bounds[name].to_list() for name in bounds.columns), strict=True))
     names = ", ".join(f"seen.{name}" for name in ASSET_OBSERVATION.column_names)
-    observations = _frame(
+    observations = frame(
         connection.execute(
             f"select {names} from unnest(%(source)s::text[], %(asset_id)s::text[], %(vs_currency)s::text[], "  # noqa: S608
             "%(first)s::timestamptz[], %(last)s::timestamptz[]) as asked (source, asset_id, vs_currency, first, last) "
@@ -143,7 +112,7 @@ def _top_movers(connection: Connection, settings: Settings, changed: pl.DataFram
     asked["fresh"] = first - movers.STALE_AFTER
     market = "source = %(source)s and vs_currency = %(vs_currency)s"
     names = ", ".join(ASSET_OBSERVATION.column_names)
-    observations = _frame(
+    observations = frame(
         connection.execute(
             f"select {names} from live.asset_observation where {market} "  # noqa: S608 - the contract's own names
             "and last_updated > %(fresh)s and poll_started_at <= %(last)s "
@@ -153,7 +122,7 @@ def _top_movers(connection: Connection, settings: Settings, changed: pl.DataFram
         ).fetchall(),
         ASSET_OBSERVATION,
     )
-    metrics = _frame(
+    metrics = frame(
         connection.execute(
             f"select {', '.join(PRICE_METRICS.column_names)} from live.price_metrics "  # noqa: S608
             f"where {market} and ts > %(fresh)s and ts <= %(newest)s",
@@ -168,28 +137,5 @@ def _top_movers(connection: Connection, settings: Settings, changed: pl.DataFram
         f"delete from live.top_movers where {market} and snapshot_ts between %(first)s and %(last)s",  # noqa: S608
         asked,
     )
-    _upsert(connection, LIVE_TOP_MOVERS, ranked.select(TOP_MOVERS.column_names))
+    upsert(connection, LIVE_TOP_MOVERS, ranked.select(TOP_MOVERS.column_names))
     return observations.filter(pl.col("poll_started_at").is_between(first, last))["poll_started_at"].n_unique()
-
-
-def _upsert(connection: Connection, table: Table, rows: pl.DataFrame) -> None:
-    names, key = ", ".join(table.column_names), ", ".join(table.key)
-    changes = ", ".join(f"{name} = excluded.{name}" for name in table.column_names if name not in table.key)
-    connection.execute(
-        f"insert into {table.qualified} ({names}) select {names} from {_arrays(table)} as given ({names}) "  # noqa: S608
-        f"on conflict ({key}) do update set {changes}",
-        _columns(rows.rows(), table),
-    )
-
-
-def _arrays(table: Table) -> str:
-    """`unnest(%s::text[], …)`: one array a column, so that any number of rows is one statement."""
-    return f"unnest({', '.join(f'%s::{column.type.postgres}[]' for column in table.columns)})"
-
-
-def _columns(rows: Sequence[Row], table: Table) -> list[list[Any]]:
-    return [[row[index] for row in rows] for index in range(len(table.columns))]
-
-
-def _frame(rows: list[Row], table: Table) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=frames.schema(table), orient="row")

@@ -22,7 +22,7 @@ from marketflow.warehouse.connection import connect
 
 KEPT_DAYS = 7
 _PRUNE_EVERY_S = 3600.0
-# eight hours of five queries at their usual triggers
+# eight hours of six queries at their usual triggers
 _CAPACITY = 10_000
 _RETRY_S = 1.0
 

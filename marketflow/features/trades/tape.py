@@ -127,10 +127,9 @@ def _with_quotes(ordered: pl.DataFrame, quotes: pl.DataFrame | None) -> pl.DataF
 def _last_before(trades: pl.DataFrame, book: pl.DataFrame, key: str) -> pl.DataFrame:
     """For each trade that has one its last quote below it by this key."""
     rows = trades.select("row", key).sort(key)
-    # quotes of one time are told apart by their sequences: the order in which they came must not matter
-    listed = book.sort(key, "event_us", "sequence").select(
-        pl.col(key), pl.col("event_us").alias("quote_us"), *_BOOK_UNITS
-    )
+    # of quotes of one time the highest sequence was last, in whatever order they are given
+    ordered = book.sort(key, "event_us", "sequence", nulls_last=False)
+    listed = ordered.select(pl.col(key), pl.col("event_us").alias("quote_us"), *_BOOK_UNITS)
     joined = rows.join_asof(listed, on=key, strategy="backward", allow_exact_matches=False)
     how = "event_ts" if key == "event_us" else key
     return joined.filter(pl.col("quote_us").is_not_null()).drop(key).with_columns(quote_join=pl.lit(how))

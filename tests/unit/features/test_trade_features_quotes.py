@@ -66,6 +66,13 @@ def test_the_highest_sequence_below_the_trades_own_is_taken_whatever_the_order_o
     assert found(trade(0, 10), quote(-1, "97", 8), quote(-2, "99", 9), quote(-0.5, "95", 11)) == (99, 2000, "sequence")
 
 
+def test_of_quotes_of_one_time_the_highest_sequence_is_taken_whatever_their_order() -> None:
+    """A venue that tells milliseconds has many of one time, and its trades may have no sequence."""
+    quotes = [quote(-1, str(90 + number), number) for number in range(40)]
+    assert found(trade(0), *quotes) == found(trade(0), *reversed(quotes)) == (129, 1000, "event_ts")
+    assert found(trade(0), quotes[1], quotes[0], quote(-1, "70")) == (91, 1000, "event_ts")
+
+
 def test_a_quote_of_the_same_time_and_a_lower_sequence_is_before_the_trade() -> None:
     assert found(trade(0, 10), quote(0, "99", 9)) == (99, 0, "sequence")
 
