@@ -110,14 +110,27 @@ def _rows(spark: SparkSession, table: Table, count: int, known: dict[str, Any]) 
     return rows.select(*(known.get(c.name, f.lit(None)).cast(c.type.spark).alias(c.name) for c in table.columns))
 
 
-def fill(spark: SparkSession, settings: Settings, product: str, start: datetime, count: int, first_id: int) -> None:
-    """One hour of one product, as one silver commit each of trades and quotes."""
+def fill(
+    spark: SparkSession,
+    settings: Settings,
+    product: str,
+    start: datetime,
+    count: int,
+    first_id: int,
+    *,
+    commits: int = 1,
+) -> None:
+    """One hour of one product, in so many silver commits each of trades and quotes."""
     touched = json.dumps({product: [start.isoformat()]})
     mark = json.dumps({"t": {"0": first_id + count}})
     for table, made in ((TRADES, trades), (QUOTES, quotes)):
-        writer = made(spark, product, start, count, first_id).writeTo(session.table_name(settings, table))
-        writer.option("snapshot-property.marketflow.touched", touched)
-        writer.option("snapshot-property.marketflow.watermark", mark).append()
+        rows = made(spark, product, start, count, first_id)
+        for number in range(commits):
+            begin, end = (start + HOUR * part / commits for part in (number, number + 1))
+            part = rows.where((f.col("event_ts") >= begin) & (f.col("event_ts") < end)) if commits > 1 else rows
+            writer = part.writeTo(session.table_name(settings, table))
+            writer.option("snapshot-property.marketflow.touched", touched)
+            writer.option("snapshot-property.marketflow.watermark", mark).append()
 
 
 def timed(work: Callable[[], object]) -> tuple[float, dict[str, float]]:
@@ -178,7 +191,8 @@ def main() -> None:
             for product in PRODUCTS:
                 fill(spark, settings, product, hour, a_hour, 1 + number * a_hour)
         busy_hour = DAY + timedelta(days=1)
-        fill(spark, settings, "SOL-USD", busy_hour, busy, 1)
+        # as Dag advance writes it: a commit every five minutes
+        fill(spark, settings, "SOL-USD", busy_hour, busy, 1, commits=12)
         with connect(settings) as connection:
             for table in (TRADES, QUOTES):
                 freshness.mark(connection, table.qualified, busy_hour + HOUR)

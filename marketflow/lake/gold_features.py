@@ -32,8 +32,9 @@ from marketflow.lake.parquet_files import ParquetFolder
 from marketflow.lake.snapshot_rows import SnapshotRows
 from marketflow.settings import Settings
 
-# trades that one worker holds at a time: 1.5 GB with what the kernel makes of them
-_MOST_AT_ONCE = 400_000
+# trades that one worker reads at a time, and those of them that the kernel holds and a row group has
+_MOST_AT_ONCE = 200_000
+_CHUNK = 100_000
 # tasks beyond this many share one: each costs the driver a few milliseconds
 _MOST_TASKS = 256
 _TASK = (
@@ -193,7 +194,7 @@ def write_stretch(folder: ParquetFolder, stretch: Stretch, tape: pl.DataFrame, b
     counted = dict.fromkeys(_COUNTS, 0)
 
     def parts() -> Iterator[pa.Table]:
-        for rows in offline.chunks(tape, book):
+        for rows in offline.chunks(tape, book, _CHUNK):
             own = rows.filter(is_own)
             kept = own.filter(pl.col("history") >= LOOKBACK)
             counted["trades"] += own.height
