@@ -27,18 +27,32 @@ def load(name: str) -> Result:
 def figures() -> str:
     """What the stack takes and how late its numbers are."""
     start, latency, idle = load("stack-start"), load("stack-latency"), load("stack-idle")
-    silver, day = load("silver"), load("day")
+    silver, day, kernel, lake = load("silver"), load("day"), load("features"), load("features-lake")
     rows = [
         ("warm `make up` to the first live rows in PostgreSQL", f"{start['first_live_rows_s']:.0f} s"),
         ("poll to movers in PostgreSQL, p95", f"{latency['poll_to_movers']['ranked']['p95_s']:.1f} s"),
         ("trade received to bronze, p95 (a commit every 30 s)", f"{latency['trade_to_bronze']['p95_s']:.1f} s"),
         ("trade received to its bar in PostgreSQL, p95", f"{latency['trade_to_bar']['p95_s'] / 60:.1f} min"),
+        (
+            "trade received to its final feature row in PostgreSQL, p95",
+            f"{latency['trade_to_final_features']['p95_s'] / 60:.1f} min",
+        ),
         ("memory of all processes at the peak (PSS)", f"{latency['peak_memory_mib'] / 1024:.1f} GiB"),
         ("processor, exchange stopped, ten minutes' mean", f"{idle['percent_of_one_core']:.0f} % of one core"),
         ("silver, a run of a million messages", f"{silver['messages_per_s']:,} messages/s"),
         (
             f"a day of {day['records']:,} records ({day['messages']:,} messages) through every layer",
             f"{day['seconds_in_all']:.0f} s",
+        ),
+        ("trade features, the kernel alone on both cores", f"{kernel['trades_per_s_two_cores']:,} trades/s"),
+        (
+            f"trade features into the lake, {lake['backlog']['trades']:,} trades of two products",
+            f"{lake['backlog']['trades_per_s']:,} trades/s, "
+            f"{lake['times_as_fast_as_spark_windows']:.0f} times as fast as Spark's windows of rows",
+        ),
+        (
+            f"trade features of an hour of {lake['busy_hour']['trades']:,} trades, written again",
+            f"{lake['busy_hour']['seconds']:.0f} s",
         ),
     ]
     return table(("figure", "measured"), rows)

@@ -63,8 +63,8 @@ def _ordered(trades: pl.DataFrame) -> pl.DataFrame:
 
 def _check(ordered: pl.DataFrame) -> None:
     for name in ordered.columns:
-        missing = ordered.filter(pl.col(name).is_null()) if name != "sequence" else ordered.clear()
-        if missing.height:
+        if name != "sequence" and ordered[name].null_count():
+            missing = ordered.filter(pl.col(name).is_null())
             what, of = name.partition("_exact")[0], f" of trade {missing.item(0, 'trade_id')}"
             which = "" if name in (*_MARKET, "trade_id") else of
             raise KernelError(f"{what}{which} is null ({missing.height:,} such trades)")
@@ -209,5 +209,7 @@ def _positive(value: pl.Expr) -> pl.Expr:
 
 
 def _run_length() -> pl.Expr:
-    side = pl.col("taker_side").rle_id()
-    return pl.int_range(1, pl.len() + 1).over(side).cast(pl.Int32)
+    """Trades since the taker's side last changed, this one included."""
+    row, side = pl.int_range(pl.len(), dtype=pl.Int32), pl.col("taker_side")
+    begins = pl.when(side.ne_missing(side.shift(1))).then(row)
+    return row - begins.forward_fill() + 1

@@ -148,6 +148,8 @@ def _comoments(frame: pl.DataFrame, names: Sequence[str]) -> Way:
 
     All is told from the stretch's own newest trade, so that nothing far from the stretch costs a digit.
     """
+    if names[0] == names[1]:
+        return _squares(frame, names[0])
     x_apart, y_apart = (_apart(frame, name) for name in names)
     zeros = sum(((frame[name] - frame[name]).cast(pl.Float64) for name in names), pl.Series(np.zeros(frame.height)))
 
@@ -164,6 +166,20 @@ def _comoments(frame: pl.DataFrame, names: Sequence[str]) -> Way:
         )
 
     return (frame[names[0]], frame[names[1]], zeros, zeros, zeros), merge
+
+
+def _squares(frame: pl.DataFrame, name: str) -> Way:
+    """`_comoments` of a column with itself, to the last bit, for half the work."""
+    apart = _apart(frame, name)
+    zeros = (frame[name] - frame[name]).cast(pl.Float64)
+
+    def merge(newer: Columns, older: Columns, new: int, old: int) -> Columns:
+        d = apart(older[0], newer[0])
+        means = older[1] / float(old) + d - newer[1] / float(new)
+        squared = newer[2] + older[2] + means * means * (new * old / (new + old))
+        return newer[0], newer[1] + older[1] + d * float(old), squared
+
+    return (frame[name], zeros, zeros), merge
 
 
 def _lags(frame: pl.DataFrame, names: Sequence[str]) -> Way:
