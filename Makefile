@@ -6,8 +6,9 @@ ifdef DATASET
 export MARKETFLOW_DATASET := $(DATASET)
 endif
 SQL := include/sql
-# a file's tests stay together, for they share servers; three files at a time on two cores, for many of them wait
-WORKERS ?= 3
+# a file's tests stay together, for they share servers; two files at a time: with three the end-to-end tests, which run
+# a whole stack each, took several times as long on two cores
+WORKERS ?= 2
 SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup up down status check format test test-% faults-smoke figures replay-captures docs dag lock

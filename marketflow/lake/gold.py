@@ -71,6 +71,7 @@ RECIPES = {
         ),
         Recipe(PRICE_METRICS, ASSET_PRICES, gold_prices.metrics_reached, gold_prices.metrics_rows, completes=False),
         Recipe(TOP_MOVERS, ASSET_PRICES, gold_prices.movers_reached, gold_prices.movers_rows, completes=False),
+        # 2: of quotes of one time the one of the highest sequence is the last
         Recipe(
             TRADE_FEATURES,
             TRADES,
@@ -78,6 +79,7 @@ RECIPES = {
             files=gold_features.write,
             beside=QUOTES,
             beside_reached=gold_features.reached_by_quotes,
+            version=2,
         ),
     )
 }

@@ -31,7 +31,7 @@ def run_dags(settings: Settings, *wishes: str) -> list[str]:
     variables = one_dag.environment(settings)
     one_dag.migrate(settings, variables)
     done = subprocess.run(
-        [sys.executable, str(RUNNER), *wishes], env=variables, capture_output=True, text=True, check=False, timeout=900
+        [sys.executable, str(RUNNER), *wishes], env=variables, capture_output=True, text=True, check=False, timeout=1400
     )
     states = [line for line in done.stdout.splitlines() if line.startswith("DAG ")]
     assert done.returncode == 0, f"{states}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}"

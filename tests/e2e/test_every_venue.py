@@ -9,7 +9,7 @@ from benchmarks.venues_hour import FAULTS, hour
 SEED = 7
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_no_fault_of_any_venue_loses_doubles_or_alters_a_trade() -> None:
     # three minutes of trading at the usual three a second, in half a minute; benchmarks/venues_hour.py plays an hour
     run = hour(SEED, trades=540, rate=18.0)

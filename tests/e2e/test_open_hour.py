@@ -27,7 +27,7 @@ def _wait(settings: Settings, question: str, patience_s: float = 180.0) -> None:
         time.sleep(1)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_the_open_hour_of_a_running_market_is_true_from_the_exchange_to_sql(servers: Settings) -> None:
     settings = servers
     producers = load(home=settings.home, dataset="sim").active_sources
