@@ -86,7 +86,7 @@ def assert_gold_is(spark: SparkSession, settings: Settings, trades: list[Row], q
     assert_frame_equal(there, expected(trades, quotes), rel_tol=1e-12, abs_tol=1e-12)
     with connect(settings) as connection:
         accounts = connection.execute(
-            "select product_id, hour, trades, row_count, left_out, later_quotes from ops.gold_accounting"
+            "select product_id, hour, trades, row_count, left_out from ops.gold_accounting"
         ).fetchall()
     hours = Counter((row["product_id"], row["event_ts"].replace(minute=0, second=0, microsecond=0)) for row in trades)
     assert {(product, hour): count for product, hour, count, _, _ in accounts} == dict(hours)
