@@ -4,8 +4,12 @@ Three measurements in one run, on PostgreSQL and S3 of its own, start-up apart:
 
 - a backlog: four hours of two products, a quarter of a million trades each, replaced in one commit;
 - a busy hour: one product at 1,000 trades a second, 3.6 million trades, replaced in one commit;
-- the usual way: the 57 columns of the common contract as Spark SQL windows (`rowsBetween`), one of the backlog's hours,
-  appended to an Iceberg table.
+- the usual way: the 63 columns of the common contract as Spark SQL windows (`rowsBetween`) into an Iceberg table: the
+  whole backlog, in which each product has a core, and one product's hour, which has one partition and so one core. The
+  backlog's rows are compared as they are and as values (rows times columns of features and targets): the kernel makes
+  twice as many columns.
+
+Hours are replaced three times (Java's compilers are still learning in the first); the median is told, and all three.
 
 Writes benchmarks/results/features-lake.json.
 
@@ -21,6 +25,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -46,6 +51,9 @@ PRODUCTS = ("BTC-USD", "ETH-USD")
 HOURS = 4
 A_HOUR = 250_000
 BUSY = 3_600_000
+ROUNDS = 3
+COMMON = 63
+"""Features and targets of the common contract that the windows make."""
 _US = 1_000_000
 
 
@@ -143,9 +151,9 @@ def timed(work: Callable[[], object]) -> tuple[float, dict[str, float]]:
 
 
 def replaced(spark: SparkSession, settings: Settings, hours: list[datetime], count: int) -> dict[str, Any]:
-    """Replace the hours, twice: the second time there are rows to replace; the slower of the two is told."""
-    rounds = [timed(lambda: gold.backfill_hours(spark, settings, TRADE_FEATURES, hours)) for _ in range(2)]
-    seconds, peaks = max(rounds, key=lambda one: one[0])
+    """Replace the hours, ROUNDS times, from the second on rows that are there: the median time, the most memory."""
+    rounds = [timed(lambda: gold.backfill_hours(spark, settings, TRADE_FEATURES, hours)) for _ in range(ROUNDS)]
+    seconds = median(one for one, _ in rounds)
     stored = spark.table(session.table_name(settings, TRADE_FEATURES))
     rows = stored.where(f.col("event_ts").between(hours[0], hours[-1] + HOUR)).count()
     return {
@@ -153,23 +161,26 @@ def replaced(spark: SparkSession, settings: Settings, hours: list[datetime], cou
         "rows": rows,
         "seconds": round(seconds, 1),
         "trades_per_s": round(count / seconds),
-        "seconds_of_both_rounds": [round(one[0], 1) for one in rounds],
-        "peak_mib": peaks,
+        "seconds_of_each_round": [round(one, 1) for one, _ in rounds],
+        "peak_mib": {part: max(peaks[part] for _, peaks in rounds) for part in rounds[0][1]},
     }
 
 
-def windows_of_spark(spark: SparkSession, settings: Settings, hour: datetime, count: int) -> dict[str, Any]:
+def windows_of_spark(
+    spark: SparkSession, settings: Settings, products: tuple[str, ...], hours: list[datetime]
+) -> dict[str, Any]:
     """The common contract by `rowsBetween` into an Iceberg table of its own."""
     rows = spark.table(session.table_name(settings, TRADES)).where(
-        (f.col("product_id") == PRODUCTS[0]) & (f.col("event_ts") >= hour) & (f.col("event_ts") < hour + HOUR)
+        f.col("product_id").isin(*products) & (f.col("event_ts") >= hours[0]) & (f.col("event_ts") < hours[-1] + HOUR)
     )
     book = spark.table(session.table_name(settings, QUOTES))
     name = f"{session.CATALOG}.{settings.namespace('gold')}.benchmark_windows"
     made = common_features(rows, book)
     seconds, peaks = timed(lambda: made.writeTo(name).createOrReplace())
+    count = rows.count()
     return {
         "trades": count,
-        "columns": len(made.columns),
+        "features_and_targets": COMMON,
         "seconds": round(seconds, 1),
         "trades_per_s": round(count / seconds),
         "peak_mib": peaks,
@@ -202,11 +213,17 @@ def main() -> None:
             "features_and_targets": len(CATALOGUE),
             "backlog": replaced(spark, settings, hours, HOURS * len(PRODUCTS) * a_hour),
             "busy_hour": replaced(spark, settings, [busy_hour], busy),
-            "spark_windows": windows_of_spark(spark, settings, hours[1], a_hour),
+            "spark_windows_one_product": windows_of_spark(spark, settings, PRODUCTS[:1], hours[1:2]),
+            "spark_windows": windows_of_spark(spark, settings, PRODUCTS, hours),
         }
         spark.stop()
-    faster = results["backlog"]["trades_per_s"] / results["spark_windows"]["trades_per_s"]
-    results["times_as_fast_as_spark_windows"] = round(faster, 1)
+    ours, theirs = results["backlog"]["trades_per_s"], results["spark_windows"]["trades_per_s"]
+    one_product = results["busy_hour"]["trades_per_s"] / results["spark_windows_one_product"]["trades_per_s"]
+    results["times_as_fast_as_spark_windows"] = {
+        "rows": round(ours / theirs, 1),
+        "values": round(ours * len(CATALOGUE) / (theirs * COMMON), 1),
+        "rows_of_one_product": round(one_product, 1),
+    }
     print(json.dumps(results, indent=1))
     print(write("features-lake", results))
 

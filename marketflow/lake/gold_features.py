@@ -77,10 +77,8 @@ def reached(spark: SparkSession, settings: Settings, name: str, trades: DataFram
         for venue, product_id in known
         for run in gold_hours.runs(changes.touched.get(product_id, ()))
     ]
-    before = gold_reach.before(spark, trades, known, asked, HORIZON)
-    after = gold_reach.after(spark, trades, known, asked, LOOKBACK)
-    between = (gold_hours.between(min(before[each], each.run.start), max(after[each], each.run.end)) for each in asked)
-    return changes.hours.union(*between)
+    around = gold_reach.around(spark, trades, known, asked, before=HORIZON, after=LOOKBACK)
+    return changes.hours.union(*(gold_hours.between(*window) for window in around.values()))
 
 
 def reached_by_quotes(changes: Changes) -> set[datetime]:
@@ -111,15 +109,10 @@ def write(
     ]
     if not asked:
         return []
-    before = gold_reach.before(spark, trades, known, asked, LOOKBACK)
-    after = gold_reach.after(spark, trades, known, asked, HORIZON)
+    around = gold_reach.around(spark, trades, known, asked, before=LOOKBACK, after=HORIZON)
     count = min(len(asked), _MOST_TASKS)
     tasks = [
-        (
-            *(number % count, each.venue, each.product_id, each.run.start, each.run.end),
-            *(min(before[each], each.run.start), max(after[each], each.run.end)),
-        )
-        for number, each in enumerate(asked)
+        (number % count, *each.market, each.run.start, each.run.end, *around[each]) for number, each in enumerate(asked)
     ]
     silver = [
         SnapshotRows.of(spark, settings, table, snapshot)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pyspark.sql import DataFrame, SparkSession
@@ -25,50 +26,56 @@ _LOOKS: tuple[tuple[timedelta | None, timedelta], ...] = (
 Window = tuple[datetime, datetime]
 
 
-def before(
-    spark: SparkSession, trades: DataFrame, known: dict[Market, Extent], asked: Iterable[Stretch], count: int
-) -> dict[Stretch, datetime]:
-    """The time from which on at least `count` trades lie before each stretch, by trade_id as well as by time.
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """What is looked through on one side of a stretch."""
 
-    They are counted up to DISORDER before the start, and DISORDER more is given, so that no trade of a higher id is
-    missed; where there are fewer, the product's first trade's time.
-    """
-    return _reach(spark, trades, known, sorted(asked), count, earlier=True)
+    stretch: Stretch
+    earlier: bool
 
 
-def after(
-    spark: SparkSession, trades: DataFrame, known: dict[Market, Extent], asked: Iterable[Stretch], count: int
-) -> dict[Stretch, datetime]:
-    """The time, inclusive, up to which at least `count` trades lie after each stretch, in the same way."""
-    return _reach(spark, trades, known, sorted(asked), count, earlier=False)
-
-
-def _reach(
+def around(
     spark: SparkSession,
     trades: DataFrame,
     known: dict[Market, Extent],
-    wanted: list[Stretch],
-    count: int,
+    asked: Iterable[Stretch],
     *,
-    earlier: bool,
-) -> dict[Stretch, datetime]:
-    found: dict[Stretch, datetime] = {}
+    before: int,
+    after: int,
+) -> dict[Stretch, Window]:
+    """The times, inclusive, between which at least that many trades lie before and after each stretch, and itself.
+
+    By trade_id as well as by time: trades are counted from DISORDER beyond the stretch on, and DISORDER more is given,
+    so that none of a higher (lower) id is missed. Where there are fewer, the time of the product's first (last) trade.
+    One count of Spark's tells of every stretch and both sides.
+    """
+    wanted = list(asked)
+    found: dict[_Side, datetime] = {}
+    sides = [_Side(stretch, earlier) for stretch in wanted for earlier in (True, False)]
     for reach, grain in _LOOKS:
-        windows: dict[Stretch, Window] = {}
-        for stretch in wanted:
-            if stretch not in found:
-                windows[stretch] = _window(stretch, known[stretch.market], reach, earlier=earlier)
+        windows = {
+            side: _window(side.stretch, known[side.stretch.market], reach, earlier=side.earlier)
+            for side in sides
+            if side not in found
+        }
         counted = _counts(spark, trades, {s: w for s, w in windows.items() if w[0] < w[1]}, grain)
-        for stretch, window in windows.items():
-            border = _border(counted.get(stretch, {}), count, grain, earlier=earlier)
+        for side, window in windows.items():
+            extent = known[side.stretch.market]
+            count = before if side.earlier else after
+            border = _border(counted.get(side, {}), count, grain, earlier=side.earlier)
             if border is not None:
-                found[stretch] = border - DISORDER if earlier else border + DISORDER
-            elif _is_whole(window, known[stretch.market], earlier=earlier):
-                extent = known[stretch.market]
-                found[stretch] = extent.first if earlier else extent.last
-        if len(found) == len(wanted):
+                found[side] = border - DISORDER if side.earlier else border + DISORDER
+            elif _is_whole(window, extent, earlier=side.earlier):
+                found[side] = extent.first if side.earlier else extent.last
+        if len(found) == len(sides):
             break
-    return found
+    return {
+        stretch: (
+            min(found[_Side(stretch, True)], stretch.run.start),
+            max(found[_Side(stretch, False)], stretch.run.end),
+        )
+        for stretch in wanted
+    }
 
 
 def _window(stretch: Stretch, extent: Extent, reach: timedelta | None, *, earlier: bool) -> Window:
@@ -86,19 +93,19 @@ def _is_whole(window: Window, extent: Extent, *, earlier: bool) -> bool:
 
 
 def _counts(
-    spark: SparkSession, trades: DataFrame, windows: dict[Stretch, Window], grain: timedelta
-) -> dict[Stretch, dict[int, int]]:
-    """For each stretch the number of trades in each grain of its window, by the grain's number since 1970."""
+    spark: SparkSession, trades: DataFrame, windows: dict[_Side, Window], grain: timedelta
+) -> dict[_Side, dict[int, int]]:
+    """For each side the number of trades in each grain of its window, by the grain's number since 1970."""
     if not windows:
         return {}
     by_index = list(windows)
-    rows = [(index, each.venue, each.product_id, *windows[each]) for index, each in enumerate(by_index)]
+    rows = [(number, *side.stretch.market, *windows[side]) for number, side in enumerate(by_index)]
     looked = spark.createDataFrame(
         rows, "index int, venue string, product_id string, look_from timestamp, look_to timestamp"
     )
     width = grain // _MICROSECOND
     counted = (
-        trades.where(f.col("product_id").isin({each.product_id for each in windows}))
+        trades.where(f.col("product_id").isin({side.stretch.product_id for side in windows}))
         .where(gold_hours.prune("event_ts", (Run(*window) for window in windows.values())))
         .join(f.broadcast(looked), ["venue", "product_id"])
         .where((f.col("event_ts") >= f.col("look_from")) & (f.col("event_ts") < f.col("look_to")))
@@ -106,7 +113,7 @@ def _counts(
         .agg(f.count(f.lit(1)).alias("trades"))
         .collect()
     )
-    found: dict[Stretch, dict[int, int]] = defaultdict(dict)
+    found: dict[_Side, dict[int, int]] = defaultdict(dict)
     for row in counted:
         found[by_index[row["index"]]][row.grain] = row.trades
     return found
