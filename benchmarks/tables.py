@@ -6,7 +6,7 @@ A test holds README to the results, so that no figure in it was typed by hand.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.results_file import RESULTS
@@ -74,7 +74,7 @@ def _holes(holes: list[Result]) -> str:
     return f"{len(holes)} ({missing:,} trades)" if holes else "none"
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

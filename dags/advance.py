@@ -17,7 +17,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.sdk import CronTriggerTimetable, dag
-from assets import GOLD, SILVER
+from assets import GOLD, OPEN_HOUR_TABLES, SILVER
 
 from marketflow_airflow.account import account
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
@@ -37,7 +37,8 @@ from marketflow_airflow.spark import SparkJobOperator
 def advance():
     # the next run is five minutes away and takes up whatever this one left: only a held lock is worth another try
     work = SparkJobOperator(task_id="work", job="advance", retries=1, retry_only_when_busy=True)
-    for name, asset in {**SILVER, **GOLD}.items():  # one named task each, so that each emits its own asset
+    assets = SILVER | {name: GOLD[name] for name in OPEN_HOUR_TABLES}
+    for name, asset in assets.items():  # one named task each, so that each emits its own asset
         work >> account(name, asset, alone=True)
 
 

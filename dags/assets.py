@@ -5,7 +5,8 @@ from __future__ import annotations
 from airflow.sdk import Asset
 
 SILVER_TABLES = ("silver.trades", "silver.quotes", "silver.asset_prices", "silver.candles")
-GOLD_TABLES = ("gold.price_metrics", "gold.top_movers", "gold.bars", "gold.trade_features")
+OPEN_HOUR_TABLES = ("gold.price_metrics", "gold.top_movers", "gold.bars", "gold.trade_features")
+GOLD_TABLES = (*OPEN_HOUR_TABLES, "gold.product_day")
 
 SILVER = {
     name: Asset(name, uri=f"marketflow://lake/{name.replace('.', '/')}", group="silver") for name in SILVER_TABLES

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag, task
-from assets import GOLD, PUBLISHED
+from assets import GOLD, OPEN_HOUR_TABLES, PUBLISHED
 
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
 from marketflow_airflow.freshness import FreshnessSensor
@@ -17,11 +17,11 @@ RUNBOOK = """# publish_{short}
 Copies to PostgreSQL every hour of {table} that the lake rewrote since the last publication.
 
 **Reads** the lake's {table} · **Writes** {table} in PostgreSQL, ops.publish_audit · **Schedule** when {table} was
-rewritten, and every 15 minutes: the event only wakes it, the work list is in the table's own snapshots.
+rewritten, and {again}: the event only wakes it, the work list is in the table's own snapshots.
 
 **Rerun** safe: whole hours are deleted and inserted in one transaction, together with the mark of what was published.
 **Backfill** none needed: a backfilled hour of gold is in a snapshot, and the next run publishes it.
-**When it waits** the lake's gold is more than an hour late: see Dags advance and gold_*.
+**When it waits** the lake's gold is more than {late} late: see Dags advance and gold_*.
 **When it fails** nothing was changed; `marketflow sql "select * from ops.publish_audit"` says where it stands.
 """
 
@@ -29,18 +29,19 @@ rewritten, and every 15 minutes: the event only wakes it, the work list is in th
 def publication(table: str) -> None:
     """Declare the Dag of one gold table."""
     short = table.removeprefix("gold.")
+    often = table in OPEN_HOUR_TABLES  # a daily table has news once a day, twenty minutes past midnight
+    cron, again = ("*/15 * * * *", "every 15 minutes") if often else ("20 3 * * *", "once a day at 03:20 UTC")
+    hours, late = (1, "an hour") if often else (25, "25 hours")
 
     @dag(
         dag_id=f"publish_{short}",
-        schedule=AssetOrTimeSchedule(
-            timetable=CronTriggerTimetable("*/15 * * * *", timezone="UTC"), assets=[GOLD[table]]
-        ),
+        schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable(cron, timezone="UTC"), assets=[GOLD[table]]),
         start_date=START,
         catchup=False,
         max_active_runs=1,
         dagrun_timeout=timedelta(hours=1),
         deadline=deadline(f"publish_{short}: PostgreSQL is late", timedelta(minutes=30)),
-        doc_md=RUNBOOK.format(short=short, table=table),
+        doc_md=RUNBOOK.format(short=short, table=table, again=again, late=late),
         default_args=DEFAULT_ARGS,
         tags=[Tag.GOLD, Tag.POSTGRES],
     )
@@ -55,7 +56,7 @@ def publication(table: str) -> None:
             return report
 
         fresh = FreshnessSensor(
-            task_id="gold_is_there", tables=[table], beyond=timedelta(hours=-1), timeout=timedelta(minutes=45)
+            task_id="gold_is_there", tables=[table], beyond=timedelta(hours=-hours), timeout=timedelta(minutes=45)
         )
         fresh >> publish()
 

@@ -297,6 +297,11 @@ class Settings(BaseSettings):
         hours = timedelta(hours=self.publish_feature_hours)
         return self.published_window if self.dataset == "replay" else min(self.published_window, hours)
 
+    @property
+    def published_days_window(self) -> timedelta:
+        """How far back PostgreSQL holds gold.product_day: all of it, a row a product and day."""
+        return timedelta(days=36_500)
+
     # endpoints
     @property
     def listen_host(self) -> str:

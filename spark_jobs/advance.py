@@ -5,6 +5,8 @@ exit status is 1 after the rest has run, and the summary names it. A table that 
 nothing worse the exit status is 75, come back later.
 
     python spark_jobs/advance.py --summary /tmp/advance.json
+
+`--days` brings gold's daily tables up to date too, which Dag gold_daily does once a day.
 """
 
 from __future__ import annotations
@@ -28,10 +30,10 @@ from marketflow.settings import Settings, load
 Line = dict[str, Any]
 
 
-def advance(session: SparkSession, settings: Settings) -> list[Line]:
-    """Every silver source, then every gold table; one line each, with its error where it had one."""
+def advance(session: SparkSession, settings: Settings, *, days: bool = False) -> list[Line]:
+    """Every silver source, then every gold table (with `days` the daily ones too); a line each, with any error."""
     lines = [_silver_line(outcome) for outcome in silver.advance_all(session, settings).values()]
-    for name in gold.RECIPES:
+    for name in (name for name in gold.RECIPES if days or name not in gold.DAILY):
         try:
             lines.append({"status": "ok"} | gold.rewrite_dirty(session, settings, name).as_dict())
         except Exception as error:  # kept in the line, and in the exit status: the other tables go first
@@ -61,6 +63,7 @@ def exit_code(lines: list[Line]) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Print a JSON line per table, write all of them to --summary, and say by the exit status how it went."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--days", action="store_true", help="the daily tables too")
     parser.add_argument("--summary", type=Path, help="file for the JSON list of all lines")
     asked = parser.parse_args(arguments)
     try:
@@ -69,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     except MarketflowError as error:
         print(f"advance: {error}", file=sys.stderr)
         return error.exit_code
-    lines = advance(session, settings)
+    lines = advance(session, settings, days=asked.days)
     session.stop()
     for line in lines:
         print(json.dumps(line), flush=True)

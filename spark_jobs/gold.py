@@ -6,7 +6,10 @@ the dirty ones, and the mark moves.
     python spark_jobs/gold.py --table gold.bars --dirty
     python spark_jobs/gold.py --table gold.price_metrics --hours 2026-11-21T10:00:00Z,2026-11-21T11:00:00Z
 
-gold.price_metrics brings gold.top_movers with it. Exit status 75: another process writes the table, come back later.
+gold.price_metrics brings gold.top_movers with it. gold.product_day is made of gold.bars by the day: an hour asked for
+means its day, and days that have not ended are left out.
+
+Exit status 75: another process writes the table, come back later.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from marketflow.settings import load
 JOBS = {
     "gold.bars": ("gold.bars",),
     "gold.price_metrics": ("gold.price_metrics", "gold.top_movers"),
+    "gold.product_day": ("gold.product_day",),
     "gold.trade_features": ("gold.trade_features",),
 }
 

@@ -145,5 +145,44 @@ TRADE_FEATURES = Table(
     hour_column="event_ts",
 )
 
-GOLD_TABLES = (PRICE_METRICS, TOP_MOVERS, BARS, TRADE_FEATURES)
+PRODUCT_DAY = Table(
+    layer="gold",
+    name="product_day",
+    grain="one row per product and day that has ended",
+    key=("venue", "product_id", "day"),
+    columns=(
+        Column("venue", Type.STRING, "coinbase_exchange, …"),
+        Column("product_id", Type.STRING, "canonical product"),
+        Column("day", Type.TIMESTAMP, "midnight UTC with which the day begins"),
+        Column("open", Type.MONEY, "price of the trade with the lowest id", "quote currency", True),
+        Column("high", Type.MONEY, "highest price", "quote currency", True),
+        Column("low", Type.MONEY, "lowest price", "quote currency", True),
+        Column("close", Type.MONEY, "price of the trade with the highest id", "quote currency", True),
+        Column("volume", Type.MONEY, "sum of sizes", "base currency"),
+        Column("notional", Type.MONEY, "sum of notionals", "quote currency"),
+        Column("vwap", Type.MONEY, "notional / volume, half-even to 18 places", "quote currency", True),
+        Column("trade_count", Type.LONG, "trades in the day", "count"),
+        Column("buy_volume", Type.MONEY, "sizes that takers bought", "base currency"),
+        Column("sell_volume", Type.MONEY, "sizes that takers sold", "base currency"),
+        Column(
+            "volatility",
+            Type.DOUBLE,
+            "root of the summed squared log returns from close to close of the day's five-minute bars with a trade; "
+            "null with fewer than two",
+            "",
+            True,
+        ),
+        Column("gap_minutes", Type.INTEGER, "one-minute bars of the day with has_gap", "count"),
+        Column("hours", Type.INTEGER, "hourly bars of the day; fewer than 24 on a product's first and last", "count"),
+        Column("complete_hours", Type.INTEGER, "of them those with is_complete", "count"),
+        Column("is_complete", Type.BOOLEAN, "the day bar's: the day is silver's, and a later trade is known"),
+    ),
+    owner="gold_daily",
+    description="A day of a product in one row, from gold.bars. A day that has not ended is not here: its bar is.",
+    partitioning=("days(day)",),
+    sort_order=("venue", "product_id"),
+    hour_column="day",
+)
+
+GOLD_TABLES = (PRICE_METRICS, TOP_MOVERS, BARS, TRADE_FEATURES, PRODUCT_DAY)
 BAR_INTERVALS_S = {"1m": 60, "5m": 300, "15m": 900, "1h": 3_600, "1d": 86_400}

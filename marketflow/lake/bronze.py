@@ -16,21 +16,20 @@ from marketflow.contracts.columns import Column, Table
 from marketflow.contracts.topics import TOPICS, Topic
 from marketflow.lake import stream_headers
 from marketflow.lake.session import table_name
+from marketflow.lake.stream_reset import query_name as query_name
+from marketflow.lake.stream_reset import starting_offsets
 from marketflow.settings import Settings
 
 
-def query_name(topic: Topic) -> str:
-    """`bronze_trades_raw`: the query's name, and the name of its checkpoint's folder."""
-    return f"bronze_{topic.bronze}"
-
-
-def read_topics(spark: SparkSession, settings: Settings, *topics: Topic, messages_per_batch: int) -> DataFrame:
-    """Topics as one stream from their first record, with headers; a record lost before it was read is an error."""
+def read_topics(
+    spark: SparkSession, settings: Settings, *topics: Topic, messages_per_batch: int, starting: str = "earliest"
+) -> DataFrame:
+    """Topics as one stream from `starting` on, with headers; a record lost before it was read is an error."""
     return (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", settings.bootstrap_servers)
         .option("subscribe", ",".join(topic.full_name(settings.topic_prefix) for topic in topics))
-        .option("startingOffsets", "earliest")
+        .option("startingOffsets", starting)
         .option("failOnDataLoss", "true")
         .option("includeHeaders", "true")
         .option("maxOffsetsPerTrigger", messages_per_batch)
@@ -61,13 +60,23 @@ def columns(messages: DataFrame, table: Table) -> DataFrame:
 
 
 def start_queries(spark: SparkSession, settings: Settings, *, available_now: bool = False) -> list[StreamingQuery]:
-    """Start one query per topic. With `available_now` each ends when it has read what is there now."""
+    """Start one query per topic. With `available_now` each ends when it has read what is there now.
+
+    Raises:
+        LakeStateError: a query's checkpoint is gone and its table has rows.
+    """
     tables = {table.name: table for table in BRONZE_TABLES}
     trigger = {"availableNow": True} if available_now else {"processingTime": f"{settings.bronze_trigger_s} seconds"}
     started = []
     for topic in TOPICS:
         table = tables[topic.bronze]
-        messages = read_topics(spark, settings, topic, messages_per_batch=settings.max_offsets_per_trigger)
+        messages = read_topics(
+            spark,
+            settings,
+            topic,
+            messages_per_batch=settings.max_offsets_per_trigger,
+            starting=starting_offsets(spark, settings, topic),
+        )
         started.append(
             # one task, one file a commit: at the usual rates small files cost more than a second core gains
             columns(messages, table)

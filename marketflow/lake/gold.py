@@ -17,9 +17,18 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
 from marketflow.contracts.columns import Table
-from marketflow.contracts.gold import BARS, PRICE_METRICS, TOP_MOVERS, TRADE_FEATURES
+from marketflow.contracts.gold import BARS, PRICE_METRICS, PRODUCT_DAY, TOP_MOVERS, TRADE_FEATURES
 from marketflow.contracts.silver import ASSET_PRICES, QUOTES, TRADES
-from marketflow.lake import gold_bars, gold_features, gold_files, gold_hours, gold_marks, gold_prices, gold_write
+from marketflow.lake import (
+    gold_bars,
+    gold_days,
+    gold_features,
+    gold_files,
+    gold_hours,
+    gold_marks,
+    gold_prices,
+    gold_write,
+)
 from marketflow.lake.gold_marks import Changes, Mark
 from marketflow.lake.session import table_name
 from marketflow.lake.silver_snapshots import added_records, java_table, walk
@@ -44,7 +53,8 @@ class Recipe:
 
     Its rows are a DataFrame that Spark writes, or `files` that the workers have written, from `silver` and a second
     silver table `beside` it, of which `beside_reached` says what its changes reach. `day_rows` come from the rows of
-    hours. A higher `version` than the stored rows were written with makes every hour dirty once.
+    hours. A higher `version` than the stored rows were written with makes every hour dirty once. A table of days reads
+    gold.bars as its `silver`; its hours are midnights.
     """
 
     table: Table
@@ -57,6 +67,7 @@ class Recipe:
     beside_reached: Callable[[Changes], set[datetime]] | None = None
     day_rows: DayRowsOf | None = None
     version: int = 1
+    floor: Callable[[datetime], datetime] = gold_hours.floor
 
 
 RECIPES = {
@@ -81,8 +92,11 @@ RECIPES = {
             beside_reached=gold_features.reached_by_quotes,
             version=2,
         ),
+        Recipe(PRODUCT_DAY, BARS, gold_days.reached, gold_days.rows, floor=gold_hours.day_of),
     )
 }
+DAILY = (PRODUCT_DAY.qualified,)
+"""Tables that have news once a day: the others are brought up to date every few minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +151,7 @@ def rewrite_dirty(
         # read before silver is: what silver holds afterwards is at least as complete as this
         complete_through = silver_complete_through(settings, recipe)
         plan = _plan(spark, settings, recipe, complete_through)
-        hours = plan.hours.union(gold_hours.floor(hour) for hour in also)
+        hours = plan.hours.union(recipe.floor(hour) for hour in also)
         return _replace(spark, settings, recipe, plan, sorted(hours), complete_through, moves=True)
 
 
@@ -157,7 +171,7 @@ def replace_hours(
         BusyError: another process writes this table.
     """
     recipe = _recipe(table)
-    asked = sorted({gold_hours.floor(hour) for hour in hours})
+    asked = sorted({recipe.floor(hour) for hour in hours})
     with table_lock(settings, recipe.table.qualified):
         plan = _plan(spark, settings, recipe, complete_through, dirty=not backfill)
         moves = not backfill and plan.hours <= set(asked)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from marketflow.lake import watermark
+from marketflow.lake import gold_hours, watermark
 from marketflow.lake.snapshots import SnapshotSummary
 
 Touched = dict[str, set[datetime]]
+ANY = "*"
+"""The product of hours that a gold table's commit names: it does not say which products."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,18 @@ def of_gold(history: Iterable[SnapshotSummary], version: int = 1) -> Mark:
     return Mark()
 
 
+def _told(snapshot: SnapshotSummary) -> Mapping[str, Iterable[datetime]] | None:
+    """What a commit says it touched: silver's hours by product, gold's (hours, and days by their midnight) of ANY."""
+    if watermark.TOUCHED in snapshot.properties:
+        return watermark.decode_touched(snapshot.properties[watermark.TOUCHED])
+    if "hours" in snapshot.properties:
+        parts = (snapshot.properties.get(name, "[]") for name in ("hours", "days"))
+        return {ANY: [hour for part in parts for hour in gold_hours.from_json(part)]}
+    return None
+
+
 def changes_since(history: Iterable[SnapshotSummary], covered: int | None) -> Changes:
-    """Union of what silver's snapshots after `covered` touched (history newest first).
+    """Union of what the snapshots after `covered` of silver, or of the gold table read, touched (newest first).
 
     Everything is changed where nothing is covered yet, where the covered snapshot has left the history, and where a
     snapshot that is no compaction does not say what it touched (rows deleted by hand): gold can be rebuilt, so the
@@ -70,8 +82,9 @@ def changes_since(history: Iterable[SnapshotSummary], covered: int | None) -> Ch
             return Changes(newest, touched)
         if snapshot.operation == "replace":
             continue
-        if watermark.TOUCHED not in snapshot.properties:
+        told = _told(snapshot)
+        if told is None:
             break
-        for product, hours in watermark.decode_touched(snapshot.properties[watermark.TOUCHED]).items():
+        for product, hours in told.items():
             touched.setdefault(product, set()).update(hours)
     return Changes(newest, everything=newest is not None)

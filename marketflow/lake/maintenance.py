@@ -18,7 +18,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from marketflow.contracts.columns import Table
-from marketflow.contracts.gold import GOLD_TABLES
+from marketflow.contracts.gold import BARS, GOLD_TABLES
 from marketflow.contracts.tables import LAKE_TABLES
 from marketflow.errors import BusyError, LakeStateError
 from marketflow.lake import silver_snapshots
@@ -152,7 +152,7 @@ def oldest_to_keep(spark: SparkSession, settings: Settings, table: Table, now: d
     """Snapshots older than this may expire: a day old, and older than any that a writer or reader still needs."""
     stored = silver_snapshots.java_table(spark, table_name(settings, table))
     needed = [_memory(stored, keys) for keys in _MEMORY[table.layer]]
-    if table.layer == "silver":
+    if table.layer == "silver" or table is BARS:  # gold.product_day is made of gold.bars
         needed += [_time_of(stored, snapshot) for snapshot in _covered_by_gold(spark, settings)]
     if table.layer == "gold":
         needed.append(_time_of(stored, _published(settings, table)))
@@ -172,7 +172,7 @@ def _memory(stored: Any, keys: Sequence[str]) -> datetime | None:
 
 
 def _covered_by_gold(spark: SparkSession, settings: Settings) -> list[int]:
-    """The silver snapshots up to which each gold table is true."""
+    """The snapshots, of whatever it is made of, up to which each gold table is true."""
     covered = []
     for gold in GOLD_TABLES:
         for summary in silver_snapshots.walk(silver_snapshots.java_table(spark, table_name(settings, gold))):

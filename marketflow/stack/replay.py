@@ -136,7 +136,7 @@ def run_on_servers(
     say(f"{summary.messages} messages are in Kafka; running the stream until it has them all")
     run_job(settings, "stream_market", "--available-now")
     say("running silver and gold")
-    run_job(settings, "advance")
+    run_job(settings, "advance", "--days")
     say("publishing gold to PostgreSQL")
     for table in GOLD_TABLES:
         publish(settings, table.qualified)

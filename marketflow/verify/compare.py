@@ -10,7 +10,18 @@ from marketflow.verify.sources import Workspace
 
 KINDS = ("missing", "duplicate", "extra", "differing")
 TIMES = frozenset(
-    {"ts", "open_ts", "event_ts", "hour", "snapshot_ts", "last_updated", "received_at", "polled_at", "poll_started_at"}
+    {
+        "ts",
+        "day",
+        "open_ts",
+        "event_ts",
+        "hour",
+        "snapshot_ts",
+        "last_updated",
+        "received_at",
+        "polled_at",
+        "poll_started_at",
+    }
     | {"observed_at", "ingested_at"}
 )
 """Columns that hold µs since the epoch in the workspace and are shown as times."""

@@ -54,22 +54,39 @@ TOP_MOVERS = Subject(
     "source || ' ' || vs_currency",
     {"change_1min": _MOVED, "change_5min": _MOVED, "volatility_5m": "1e-12 * abs(e.price::double)"},
 )
-SUBJECTS = {subject.table: subject for subject in (BARS, PRICE_METRICS, TOP_MOVERS)}
+PRODUCT_DAY = Subject(
+    "gold",
+    "gold.product_day",
+    ("venue", "product_id", "day"),
+    (
+        *("open", "high", "low", "close", "volume", "notional", "vwap", "trade_count", "buy_volume", "sell_volume"),
+        *("gap_minutes", "hours", "complete_hours", "is_complete"),
+    ),
+    "product_id",
+    # a logarithm of a ratio near 1 is known to some 2e-16, a root of 288 such squares to √288 of that
+    {"volatility": "1e-14"},
+)
+SUBJECTS = {subject.table: subject for subject in (BARS, PRICE_METRICS, TOP_MOVERS, PRODUCT_DAY)}
 SILVER_OF = {
     **{"gold.bars": "trades", "gold.price_metrics": "asset_prices", "gold.top_movers": "asset_prices"},
     # judged in features.py
     "gold.trade_features": "trades",
+    # by way of gold.bars, which is judged for itself
+    "gold.product_day": "trades",
 }
+DAILY = ("gold.product_day",)
+"""Tables that are complete through some midnight: they have no part in the cut."""
 TIMES = {
     "gold.bars": ("open_ts",),
     "gold.price_metrics": ("ts", "polled_at"),
     "gold.top_movers": ("snapshot_ts", "observed_at"),
+    "gold.product_day": ("day",),
 }
 VERSION_OF = {"gold.bars": 2}
 """Below this a table's rows are not what is judged here: the next commit that moves its mark writes all anew."""
 HOUR_COLUMN = {
     **{"gold.bars": "open_ts", "gold.price_metrics": "ts", "gold.top_movers": "snapshot_ts"},
-    "gold.trade_features": "event_ts",
+    **{"gold.trade_features": "event_ts", "gold.product_day": "day"},
 }
 
 
@@ -148,11 +165,12 @@ def check(case: Case) -> None:
     _judge(case, BARS, _bars)
     _judge(case, PRICE_METRICS, _price_metrics)
     _judge(case, TOP_MOVERS, _top_movers)
+    _judge(case, PRODUCT_DAY, _product_days)
 
 
 def _judge(case: Case, subject: Subject, recompute: Callable[[Case, str, int | None], str]) -> None:
     space, gold = case.space, case.tables[subject.table]
-    silver = case.tables[f"silver.{SILVER_OF[subject.table]}"]
+    silver = _source(case, subject)
     mark = mark_of(gold)
     name = subject.table.replace(".", "_")
     space.table(name, stored(space, gold) if gold.snapshots else f"{stored(space, gold)} limit 0")
@@ -162,7 +180,8 @@ def _judge(case: Case, subject: Subject, recompute: Callable[[Case, str, int | N
                 "gold", gold.name, "all", "no mark", "no snapshot says what it covers of silver", count=1
             )
         else:
-            case.nothing_compared("gold", gold.name, SILVER_OF[gold.name], reason=empty(case, silver))
+            reason = "Dag gold_daily has not run yet" if subject is PRODUCT_DAY else empty(case, silver)
+            case.nothing_compared("gold", gold.name, SILVER_OF[gold.name], reason=reason)
         return
     if mark.version < VERSION_OF.get(gold.name, 1):
         case.report.problem(
@@ -178,7 +197,7 @@ def _judge(case: Case, subject: Subject, recompute: Callable[[Case, str, int | N
             count=1,
         )
         return
-    through = microseconds(mark.complete_through) if mark.complete_through else None
+    through = _through(subject, mark, silver, mark.silver_snapshot)
     space.table(f"expected_{name}", recompute(case, silver.scan(mark.silver_snapshot), through))
     _apply_later_writes(case, subject, mark, silver, recompute)
     scope = f"hour_us >= {first_hour(case)}"
@@ -190,6 +209,20 @@ def _judge(case: Case, subject: Subject, recompute: Callable[[Case, str, int | N
         f"(select * from {name} where {scope})",
     )
     case.nothing_compared("gold", gold.name, SILVER_OF[gold.name], reason=_reason(case, subject, silver, name))
+
+
+def _source(case: Case, subject: Subject) -> LakeTable:
+    """The table that this one is made of."""
+    return case.tables["gold.bars" if subject is PRODUCT_DAY else f"silver.{SILVER_OF[subject.table]}"]
+
+
+def _through(subject: Subject, mark: Mark, silver: LakeTable, snapshot_id: int) -> int | None:
+    """What was complete (µs) when rows were made of this snapshot: days by what their bars say of themselves."""
+    through = mark.complete_through
+    if subject is PRODUCT_DAY:
+        since = [one.snapshot_id for one in silver.snapshots].index(snapshot_id)
+        through = next((stated(one.properties) for one in silver.snapshots[since:] if stated(one.properties)), None)
+    return microseconds(through) if through else None
 
 
 def seen_at(silver: LakeTable, committed_us: int) -> int | None:
@@ -216,8 +249,8 @@ def _apply_later_writes(
             seen = seen_at(silver, committed_us)
             if seen is not None and seen != mark.silver_snapshot:
                 by_snapshot.setdefault(seen, {}).setdefault(kind, []).append(begin)
-    through = microseconds(mark.complete_through) if mark.complete_through else None
     for snapshot_id, begins in by_snapshot.items():
+        through = _through(subject, mark, silver, snapshot_id)
         listed = [f"({kind} and hour_us in ({', '.join(map(str, those))}))" for kind, those in begins.items()]
         inside = " or ".join(listed)
         case.space.table("later", recompute(case, silver.scan(snapshot_id), through))
@@ -233,6 +266,8 @@ def empty(case: Case, silver: LakeTable) -> str | None:
 
 
 def _reason(case: Case, subject: Subject, silver: LakeTable, name: str) -> str | None:
+    if subject is PRODUCT_DAY and not case.space.rows(f"select 1 from expected_{name} limit 1"):
+        return "no day has ended yet by the bars that it covers"
     if subject is TOP_MOVERS and not case.space.rows(f"select 1 from expected_{name} limit 1"):
         return "no asset has been observed for five minutes yet, so nothing can have moved"
     if case.since_us is not None and not case.space.rows(
@@ -249,6 +284,15 @@ def _bars(case: Case, silver: str, through: int | None) -> str:
         f"from {silver}",
     )
     return statement("bars").replace("$complete_through", str(through if through is not None else -1))
+
+
+def _product_days(case: Case, bars: str, through: int | None) -> str:
+    case.space.table(
+        "day_bars",
+        "select venue, product_id, interval, epoch_us(open_ts) as open_ts, open, high, low, close, volume, notional, "
+        f"vwap, trade_count, buy_volume, sell_volume, has_gap, is_complete from {bars}",
+    )
+    return statement("product_day").replace("$complete_through", str(through if through is not None else -1))
 
 
 def _observations(case: Case, silver: str) -> None:

@@ -18,7 +18,7 @@ from marketflow.verify.sources import LakeTable, Warehouse, Workspace, pin, ware
 
 # from the last layer to the first: what is pinned later can only hold more, so nothing downstream looks invented
 _PINNED = (
-    *(("gold", name) for name in ("bars", "price_metrics", "top_movers", "trade_features")),
+    *(("gold", name) for name in ("product_day", "bars", "price_metrics", "top_movers", "trade_features")),
     *(("silver", name) for name in ("trades", "quotes", "asset_prices", "candles", "rejected")),
     *(("bronze", topic.bronze) for topic in (TRADES, TICKER, PRICES, CANDLES)),
 )
@@ -82,7 +82,7 @@ def _case(
     tables = {f"{layer}.{name}": pin(space, layer, name) for layer, name in _PINNED}
     if "postgres" in layers:
         states = cut.published(database)
-        for name in gold.SILVER_OF:
+        for name in (name for name in gold.SILVER_OF if name not in gold.DAILY):
             through = cut.published_complete_through(tables[name], marks.get(name), states.get(name))
             marks[f"postgres {name}"] = through
     stopped = {
@@ -116,7 +116,8 @@ def _case(
 
 
 def _marked(layers: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"{layer}.{name}" for layer, name in reversed(_PINNED) if layer in layers and name != "rejected")
+    named = tuple(f"{layer}.{name}" for layer, name in reversed(_PINNED) if layer in layers and name != "rejected")
+    return tuple(name for name in named if name not in gold.DAILY)
 
 
 def _running(case: Case, marks: dict[str, datetime | None]) -> dict[str, datetime | None]:

@@ -12,7 +12,7 @@ from marketflow.verify.batches import Findings, batches
 from marketflow.verify.case import Case
 from marketflow.verify.compare import TIMES, Subject, compare
 from marketflow.verify.features_oracle import FORMULAS
-from marketflow.verify.gold import HOUR_COLUMN, HOUR_US, SILVER_OF, SUBJECTS, columns, stored
+from marketflow.verify.gold import DAILY, HOUR_COLUMN, HOUR_US, SILVER_OF, SUBJECTS, columns, stored
 from marketflow.verify.report import Report
 from marketflow.verify.sources import LakeTable
 
@@ -20,11 +20,12 @@ _MONEY = (
     *("price", "market_cap", "volume_24h", "open", "high", "low", "close", "volume", "notional", "vwap"),
     *("buy_volume", "sell_volume", "change_24h_pct"),
 )
-_DOUBLE = ("change_1min", "change_5min", "sma_5m", "ema_3m", "volatility_5m", "realized_volatility_5m")
+_DOUBLE = ("change_1min", "change_5min", "sma_5m", "ema_3m", "volatility_5m", "realized_volatility_5m", "volatility")
+_COUNTS = ("market_cap_rank", "rank", "observations_5m", "gap_minutes", "hours", "complete_hours")
 DUCKDB_TYPES = {
     **dict.fromkeys(_MONEY, "DECIMAL(38,18)"),
     **dict.fromkeys(_DOUBLE, "DOUBLE"),
-    **dict.fromkeys(("market_cap_rank", "rank", "observations_5m"), "INTEGER"),
+    **dict.fromkeys(_COUNTS, "INTEGER"),
     **dict.fromkeys(("trade_count", "first_trade_id", "last_trade_id", *TIMES), "BIGINT"),
     **dict.fromkeys(("has_gap", "is_complete"), "BOOLEAN"),
 }
@@ -136,6 +137,8 @@ def _judge_features(case: Case, state: cut.Published | None) -> None:
 def _window(case: Case, name: str) -> timedelta:
     """How much of a table is published."""
     settings = case.settings
+    if name in DAILY:
+        return settings.published_days_window
     return settings.published_features_window if name == features.NAME else settings.published_window
 
 
@@ -152,5 +155,5 @@ def _nothing_compared(case: Case, gold: LakeTable) -> None:
         held = f'epoch_us("{HOUR_COLUMN[gold.name]}") // {HOUR_US} * {HOUR_US} >= {first}'
         if not gold.snapshots or not case.space.rows(f"select 1 from {gold.scan()} where {held} limit 1"):
             hours = _window(case, gold.name) // timedelta(hours=1)
-            reason = f"{gold.name} holds nothing in the last {hours} hours"
+            reason = f"{gold.name} holds nothing in the last {hours:,} hours"
     case.nothing_compared("postgres", gold.name, SILVER_OF[gold.name], reason=reason)

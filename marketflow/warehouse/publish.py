@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from marketflow.contracts.columns import Table, Type
-from marketflow.contracts.gold import GOLD_TABLES, TRADE_FEATURES
+from marketflow.contracts.gold import GOLD_TABLES, PRODUCT_DAY, TRADE_FEATURES
 from marketflow.errors import ConfigurationError
 from marketflow.lake import readers
 from marketflow.lake.snapshots import SnapshotSummary
@@ -72,8 +72,7 @@ def publish(settings: Settings, qualified: str, *, now: datetime | None = None) 
     """
     table = _gold(qualified)
     assert table.hour_column
-    window = settings.published_features_window if table is TRADE_FEATURES else settings.published_window
-    oldest = _floor((now or datetime.now(UTC)) - window)
+    oldest = _floor((now or datetime.now(UTC)) - _window(settings, table))
     with table_lock(settings, f"published {qualified}"):
         with connect(settings) as connection:
             last, through = _audited(connection, qualified)
@@ -98,6 +97,13 @@ def _gold(qualified: str) -> Table:
         if table.qualified == qualified:
             return table
     raise ConfigurationError(f"{qualified} is not published; known: {', '.join(t.qualified for t in GOLD_TABLES)}")
+
+
+def _window(settings: Settings, table: Table) -> timedelta:
+    """How far back a table's copy goes."""
+    if table is PRODUCT_DAY:
+        return settings.published_days_window
+    return settings.published_features_window if table is TRADE_FEATURES else settings.published_window
 
 
 def _audited(connection: Connection, qualified: str) -> tuple[int | None, datetime | None]:

@@ -1,4 +1,4 @@
-"""What the hourly gold Dags share."""
+"""What the hourly and daily gold Dags share."""
 
 from __future__ import annotations
 
@@ -31,6 +31,13 @@ def deadline(text: str, within: timedelta = timedelta(minutes=50)) -> DeadlineAl
     )
 
 
+def bars_are_complete() -> FreshnessSensor:
+    """Wait until gold.bars holds everything that arrived until a minute after the day's end."""
+    return FreshnessSensor(
+        task_id="bars_are_complete", tables=["gold.bars"], grain="day", beyond=SETTLING, timeout=timedelta(hours=2)
+    )
+
+
 def silver_is_complete(*tables: str) -> FreshnessSensor:
     """Wait until these silver tables hold everything that arrived until a minute after the hour's end."""
     return FreshnessSensor(
@@ -38,13 +45,13 @@ def silver_is_complete(*tables: str) -> FreshnessSensor:
     )
 
 
-def rewrite(table: str) -> SparkJobOperator:
-    """Rewrite the run's hour; a scheduled run also every other closed hour that silver touched since."""
+def rewrite(table: str, grain: str = "hour") -> SparkJobOperator:
+    """Rewrite the run's hour (day); a scheduled run also every other closed one that its source touched since."""
     return SparkJobOperator(
-        task_id="rewrite_hours",
+        task_id=f"rewrite_{grain}s",
         job="gold",
         arguments=["--table", table],
         window_option="--hours",
-        window_grain="hour",
+        window_grain=grain,
         only_when_scheduled=["--dirty"],
     )

@@ -22,6 +22,7 @@ from tests import airflow_home
 EXPECTED = {
     "producers",
     "market_stream",
+    "stream_reset",
     "advance",
     "heal_gaps",
     "backfill_history",
@@ -29,6 +30,8 @@ EXPECTED = {
     "gold_price_metrics",
     "gold_bars",
     "gold_trade_features",
+    "gold_daily",
+    "publish_product_day",
     "publish_trade_features",
     "publish_price_metrics",
     "publish_top_movers",
@@ -47,7 +50,9 @@ FRESH_BEFORE = {
     "gold_bars": ("rewrite_hours", ["silver.trades"], timedelta(seconds=60)),
     "gold_price_metrics": ("rewrite_hours", ["silver.asset_prices"], timedelta(seconds=60)),
     "gold_trade_features": ("rewrite_hours", ["silver.trades", "silver.quotes"], timedelta(seconds=60)),
+    "gold_daily": ("rewrite_days", ["gold.bars"], timedelta(seconds=60)),
     "publish_bars": ("publish", ["gold.bars"], timedelta(hours=-1)),
+    "publish_product_day": ("publish", ["gold.product_day"], timedelta(hours=-25)),
     "publish_trade_features": ("publish", ["gold.trade_features"], timedelta(hours=-1)),
     "publish_price_metrics": ("publish", ["gold.price_metrics"], timedelta(hours=-1)),
     "publish_top_movers": ("publish", ["gold.top_movers"], timedelta(hours=-1)),
@@ -104,7 +109,7 @@ def test_a_task_has_an_owner_a_timeout_retries_and_someone_to_tell(dags, dag_id)
 def test_spark_applications_share_the_one_slot_pool_and_nothing_else_is_in_it(dags):
     in_pool = {task for dag in dags.values() for task in dag.tasks if task.pool == SPARK_POOL}
     assert in_pool == {task for dag in dags.values() for task in dag.tasks if isinstance(task, SparkJobOperator)}
-    assert len(in_pool) == 6
+    assert len(in_pool) == 9
     assert POOLS[SPARK_POOL]["slots"] == 1
 
 
@@ -117,12 +122,13 @@ def test_between_every_two_layers_stands_a_freshness_sensor(dags):
     assert found == FRESH_BEFORE
 
 
-def test_hourly_dags_have_partitions_an_hour_before_their_run_and_a_form(dags):
+def test_dags_of_an_hour_or_day_have_partitions_before_their_run_and_a_form(dags):
     by_partition = {dag_id for dag_id, dag in dags.items() if "partition" in dag.params}
-    assert by_partition == HOURLY_BY_PARTITION
+    assert by_partition == HOURLY_BY_PARTITION | {"gold_daily"}
     for dag_id in by_partition:
         timetable = dags[dag_id].timetable
-        assert (timetable.run_offset, timetable.key_format) == (-1, "%Y-%m-%dT%H:%M:%S")
+        key = "%Y-%m-%d" if dag_id == "gold_daily" else "%Y-%m-%dT%H:%M:%S"
+        assert (timetable.run_offset, timetable.key_format) == (-1, key)
 
 
 def test_every_dag_runs_from_the_start_but_the_forecast(dags):
@@ -146,14 +152,16 @@ def test_each_table_emits_its_asset_and_publication_wakes_by_it(dags):
         "advance": silver | gold,
         "silver": silver,
         "gold_bars": {"gold.bars"},
+        "gold_daily": {"gold.product_day"},
         "gold_price_metrics": {"gold.price_metrics", "gold.top_movers"},
         "gold_trade_features": {"gold.trade_features"},
         "publish_bars": {"postgres.gold.bars"},
+        "publish_product_day": {"postgres.gold.product_day"},
         "publish_trade_features": {"postgres.gold.trade_features"},
         "publish_price_metrics": {"postgres.gold.price_metrics"},
         "publish_top_movers": {"postgres.gold.top_movers"},
     }
-    for table in gold:
+    for table in (*gold, "gold.product_day"):
         wakes = dags[f"publish_{table.removeprefix('gold.')}"].timetable.asset_condition
         assert [asset.name for asset in wakes.objects] == [table]
 

@@ -155,4 +155,4 @@ def test_the_arguments_of_the_projects_jobs_are_those_their_scripts_take(dags):
                 assert f'"{option}"' in source, (work.job, option)
                 checked.add((work.job, option))
     assert ("gold", "--hours") in checked
-    assert json.dumps(sorted({job for job, _ in checked})) == '["advance", "gold", "maintain", "silver"]'
+    assert json.dumps(sorted({job for job, _ in checked})) == '["advance", "gold", "maintain", "silver", "stream_reset"]'

@@ -29,6 +29,12 @@ def test_hours_touched_after_the_covered_snapshot_are_joined_per_product() -> No
     assert changes_since(history, 2) == Changes(4, {"BTC-USD": {NINE, TEN}, "ETH-USD": {TEN}})
 
 
+def test_hours_and_days_that_a_gold_table_names_are_of_no_product() -> None:
+    named = snapshot(3, "overwrite", hours=json.dumps([TEN.isoformat()]), days=json.dumps([NINE.isoformat()]))
+    mark_alone = snapshot(4, hours="[]")
+    assert changes_since([mark_alone, named, touching(2)], 2) == Changes(4, {"*": {NINE, TEN}})
+
+
 def test_a_range_of_hours_means_every_hour_in_it() -> None:
     text = json.dumps({"BTC-USD": [NINE.isoformat(), TWELVE.isoformat()], "range": True})
     assert changes_since([snapshot(2, touched=text), touching(1)], 1).touched["BTC-USD"] == {NINE, TEN, ELEVEN, TWELVE}

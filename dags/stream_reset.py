@@ -1,0 +1,79 @@
+"""# stream_reset
+
+Makes the stream's checkpoint anew from what bronze holds, for a checkpoint that is lost or cannot be read: says what it
+would do, asks a person, stops the stream, puts the old checkpoints aside, starts the stream behind the last record of
+each partition that bronze has.
+
+**Reads** bronze.*, Kafka's offsets · **Writes** the checkpoints of the bronze queries; the old ones lie beside them
+under `reset/` · **Schedule** none: by hand
+
+**By hand** *Trigger*. The run waits at task approve: *Required Actions* shows it; Approve or Reject. Or fill in your
+name as `approved_by`, which is the approval: the only way with `scripts/airflow dags test stream_reset -c
+'{"approved_by": "ada"}'`. `topics` limits it to some of trades, ticker, prices, candles.
+**Refused** where a record would be lost or doubled: Kafka has forgotten what was never read, a topic was made anew, or
+a table lacks or repeats an offset. The message of task plan says which; nothing is changed then.
+**Rerun** safe: it begins where bronze ends, each time. The live queries keep theirs: their tables are keyed.
+**Backfill** makes no sense here.
+**When it fails** before task stop, nothing was changed. After it, task start has started the stream again; if it has
+not, `marketflow start market-stream`. A checkpoint that was put aside is moved back by hand while the stream is
+stopped.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import Param, dag
+
+from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
+from marketflow_airflow.reset import APPROVE, RESET, STOP, ResetApproval, StreamSwitch
+from marketflow_airflow.spark import SparkJobOperator
+
+TOPICS = ("trades", "ticker", "prices", "candles")
+PARAMS = {
+    "approved_by": Param(
+        None,
+        type=["null", "string"],
+        title="Approved by",
+        description="Your name: the run then asks nobody. Empty: it waits for Approve.",
+    ),
+    "topics": Param([], type="array", items={"type": "string", "enum": list(TOPICS)}, title="Topics (empty: all)"),
+}
+
+
+@dag(
+    schedule=None,
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(days=1),
+    params=PARAMS,
+    doc_md=__doc__,
+    default_args=DEFAULT_ARGS,
+    tags=[Tag.SERVICES, Tag.BRONZE],
+)
+def stream_reset():
+    chosen = "{{ '--topics=' ~ params.topics | join(',') if params.topics else '' }}"
+    plan = SparkJobOperator(task_id="plan", job="stream_reset", arguments=["--plan", chosen], retries=1)
+    approve = ResetApproval(
+        task_id=APPROVE,
+        subject="Begin the stream's checkpoint anew behind what bronze holds?",
+        body="Where each query would begin, and how many records of Kafka it would read then:\n\n"
+        "{{ ti.xcom_pull(task_ids='plan') }}",
+        response_timeout=timedelta(hours=20),
+        retries=1,
+    )
+    stop = StreamSwitch(task_id=STOP, action="stop", retries=1, execution_timeout=timedelta(minutes=5))
+    reset = SparkJobOperator(
+        task_id=RESET,
+        job="stream_reset",
+        arguments=["--approved-by", "{{ (ti.xcom_pull(task_ids='approve') or {}).responded_by_user.name }}", chosen],
+        retries=2,
+    )
+    start = StreamSwitch(
+        task_id="start", action="start", trigger_rule="all_done", retries=1, execution_timeout=timedelta(minutes=5)
+    )
+    plan >> approve >> stop >> reset >> start
+
+
+stream_reset()

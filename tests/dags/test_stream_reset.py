@@ -1,0 +1,74 @@
+"""Dag stream_reset: who approves of it, in what order it works, and that a reset that did not happen is no success."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from marketflow_airflow import services
+from marketflow_airflow.defaults import START
+from marketflow_airflow.reset import ResetApproval, StreamSwitch, approver
+
+
+def context(*, approved_by=None, conf=None, **results):
+    run = SimpleNamespace(conf=conf or {}, dag_id="stream_reset", run_id="manual__1")
+    ti = SimpleNamespace(xcom_pull=lambda task_ids: results.get(task_ids))
+    return {"params": {"approved_by": approved_by, "topics": []}, "dag_run": run, "ti": ti}
+
+
+def approval():
+    return ResetApproval(task_id="approve", subject="?")
+
+
+def test_the_plan_comes_first_and_nothing_is_stopped_before_the_approval(dags):
+    dag = dags["stream_reset"]
+    order = {task.task_id: task.downstream_task_ids for task in dag.tasks}
+    assert order == {
+        "plan": {"approve"},
+        "approve": {"stop"},
+        "stop": {"reset"},
+        "reset": {"start"},
+        "start": set(),
+    }
+    assert dag.get_task("start").trigger_rule == "all_done"
+    assert dag.timetable.can_be_scheduled is False
+
+
+def test_a_name_in_the_form_is_the_approval():
+    said = approval().execute(context(approved_by=" ada "))
+    assert approver(context(approve=said)) == "ada"
+    assert approver(context(approved_by="eve", approve=said)) == "eve"
+
+
+def test_dags_test_without_a_name_fails_at_once_and_says_what_to_give(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["airflow", "dags", "test", "stream_reset"])
+    with pytest.raises(AirflowFailException, match="approved_by"):
+        approval().execute(context())
+    assert approval().execute(context(approved_by="ada"))
+
+
+def test_a_key_that_the_form_has_not_is_refused():
+    with pytest.raises(AirflowFailException, match="no aproved_by"):
+        approval().execute(context(conf={"aproved_by": "ada"}))
+
+
+def test_who_rejects_ends_the_run_for_good():
+    event = {"chosen_options": ["Reject"], "params_input": {}, "responded_by_user": {"id": "1", "name": "ada"}}
+    with pytest.raises(AirflowFailException, match="rejected: nothing was changed"):
+        approval().execute_complete(context(), event | {"responded_at": START})
+
+
+def test_the_stream_is_started_again_whatever_became_of_the_reset_and_the_run_says_so(monkeypatch):
+    asked = []
+    monkeypatch.setattr(services.ServicesOperator, "execute", lambda self, given: asked.append(self._request(given)))
+    start = StreamSwitch(task_id="start", action="start")
+    with pytest.raises(AirflowFailException, match="not stopped by this run"):
+        start.execute(context(approved_by="ada"))
+    assert asked == []
+    with pytest.raises(AirflowFailException, match="not reset"):
+        start.execute(context(approved_by="ada", stop="stop"))
+    assert start.execute(context(approved_by="ada", stop="stop", reset=[{"query": "bronze_trades_raw"}])) == "start"
+    assert [(one.service, one.action, one.asked_by) for one in asked] == [("market-stream", "start", "ada")] * 2
