@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-from pathlib import Path
-
-import pytest
 
 from marketflow.forecast.openmp import _carried, renamed
 
 TRAIN = """
-import ctypes, numpy
+import ctypes, pathlib, numpy
 from marketflow.errors import SetupError
 from marketflow.forecast import openmp
-try:
-    ctypes.CDLL("libgomp.so.1")
-except OSError:
-    print("hidden")
+
+load = ctypes.CDLL
+def without_the_systems(name, *given, **options):
+    if name == "libgomp.so.1":
+        raise OSError("libgomp.so.1: cannot open shared object file")
+    return load(name, *given, **options)
+ctypes.CDLL = without_the_systems
 {more}
 try:
     library = openmp.lightgbm()
@@ -26,32 +25,25 @@ except SetupError as error:
     raise SystemExit(str(error))
 data = library.Dataset(numpy.random.default_rng(1).random((500, 3)), label=numpy.arange(500) % 2)
 print(library.train({{"objective": "binary", "verbosity": -1}}, data, 3).num_trees())
+lines = pathlib.Path("/proc/self/maps").read_text().splitlines()
+print(*{{line.split()[5] for line in lines if "libgomp" in line}})
 """
 
 
 def without_libgomp(more: str = "") -> subprocess.CompletedProcess[str]:
-    """The script in a mount namespace of its own, where the system's libgomp is an empty file."""
-    found = subprocess.run(
-        [shutil.which("ldconfig") or "/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True
-    )
-    names = [line.rpartition("=> ")[2] for line in found.stdout.splitlines() if "libgomp.so.1 " in line]
-    hide = [f"mount --bind /dev/null '{Path(name).resolve()}'" for name in names]
-    command = " && ".join([*hide, f"exec '{sys.executable}' -c \"$0\""])
-    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine allows no namespaces, in which the library could be hidden")
+    """The script in a process for which the system has no libgomp; it says which one is mapped at the end."""
     script = TRAIN.format(more=more)
-    return subprocess.run(
-        ["unshare", "-rm", "sh", "-c", command, script], capture_output=True, text=True, check=False, timeout=300
-    )
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300)
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs util-linux")
 def test_a_model_is_trained_where_libgomp_is_not_installed() -> None:
     done = without_libgomp()
-    assert done.stdout.split() == ["hidden", "3"], done.stderr
+    trees, *mapped = done.stdout.split()
+    assert trees == "3", done.stderr
+    # LightGBM's own need of it is met by the copy in memory; no other is there but scikit-learn's
+    assert [file for file in mapped if "scikit" not in file] == ["/memfd:libgomp.so.1"]
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs util-linux")
 def test_where_no_wheel_carries_it_the_error_says_what_to_install() -> None:
     done = without_libgomp("openmp._carried = lambda: None")
     assert done.returncode == 1
