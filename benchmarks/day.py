@@ -28,7 +28,7 @@ from marketflow.stack import replay
 from marketflow.stack.servers import temporary_stack
 from marketflow.warehouse import publish
 
-GOLD = ("gold.bars", "gold.price_metrics", "gold.top_movers")
+GOLD = ("gold.bars", "gold.price_metrics", "gold.top_movers", "gold.trade_features", "gold.product_day")
 SILVER = ("silver.trades", "silver.quotes", "silver.asset_prices")
 
 
@@ -68,7 +68,7 @@ def main() -> None:
             sent = replay_files(settings, [file], progress=lambda _path, _count: None)
         layers: dict[str, Callable[[], object]] = {
             "bronze": lambda: replay.run_job(settings, "stream_market", "--available-now"),
-            "silver_and_gold": lambda: replay.run_job(settings, "advance"),
+            "silver_and_gold": lambda: replay.run_job(settings, "advance", "--days"),
             "postgres": lambda: [publish.publish(settings, table) for table in GOLD],
         }
         for name, work in layers.items():
