@@ -21,7 +21,8 @@ import threading
 import time
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -69,23 +70,62 @@ def service_trees(settings: Settings) -> dict[str, list[psutil.Process]]:
         if status.pid is None:
             continue
         try:
-            process = psutil.Process(status.pid)
+            # from the wrapper on, which takes in and collects what the service leaves behind
+            process = next(one for one in _lineage(psutil.Process(status.pid)) if one.ppid() == root.pid)
             trees[name] = [process, *process.children(recursive=True)]
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, StopIteration):
             continue
         known.update(one.pid for one in trees[name])
     trees["supervisord"] = [root, *(one for one in root.children(recursive=True) if one.pid not in known)]
     return trees
 
 
-def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
-    """Processor time of the processes and of their ended children."""
-    total = 0.0
+def _lineage(process: psutil.Process) -> Iterator[psutil.Process]:
+    """A process, its parent, and so on."""
+    found: psutil.Process | None = process
+    while found is not None:
+        yield found
+        found = found.parent()
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Processor seconds of a process and of its ended children, by then."""
+
+    own: float
+    children: float
+    parent: int
+
+
+def cpu_times(processes: Sequence[psutil.Process]) -> dict[int, Spent]:
+    """What each process that lives has spent, by its id."""
+    found = {}
     for process in processes:
         try:
-            total += sum(process.cpu_times()[:4])
+            times = process.cpu_times()
+            spent = Spent(times.user + times.system, times.children_user + times.children_system, process.ppid())
         except psutil.NoSuchProcess:
             continue
+        found[process.pid] = spent
+    return found
+
+
+def cpu_between(before: Mapping[int, Spent], after: Mapping[int, Spent]) -> float:
+    """Processor seconds between two looks at a tree.
+
+    What a process that ended had spent before the first look comes back in its parent's account of ended children,
+    unless the parent ignores its children's ends, as Spark's daemon of Python workers does: then it is in none.
+    """
+    nothing = Spent(0.0, 0.0, 0)
+    total = sum(
+        now.own + now.children - before.get(pid, nothing).own - before.get(pid, nothing).children
+        for pid, now in after.items()
+    )
+    for pid in before.keys() - after.keys():
+        gone = before[pid]
+        parent = gone.parent
+        collected = after[parent].children - before[parent].children if parent in after and parent in before else 0.0
+        total -= min(collected, gone.own + gone.children)
     return total
 
 
@@ -343,17 +383,17 @@ def idle(settings: Settings, minutes: float) -> None:
         supervisor.stop("simulator")
         time.sleep(60)  # what was under way comes to its end
         say(f"the exchange is stopped; measuring for {minutes:g} minutes")
-        before = {name: cpu_seconds(tree) for name, tree in service_trees(settings).items()}
+        before = {name: cpu_times(tree) for name, tree in service_trees(settings).items()}
         began, load = time.monotonic(), psutil.cpu_times()
         time.sleep(minutes * 60)
         seconds = time.monotonic() - began
-        after = {name: cpu_seconds(tree) for name, tree in service_trees(settings).items()}
+        after = {name: cpu_times(tree) for name, tree in service_trees(settings).items()}
         busy = sum(psutil.cpu_times()[:3]) - sum(load[:3])
     finally:
         with connect(settings) as connection:
             desired.set_desired(connection, "simulator", "running", desired.CONFIGURATION)
         supervisor.start("simulator")
-    share = {name: round(100 * (after[name] - before.get(name, 0.0)) / seconds, 1) for name in after}
+    share = {name: round(100 * cpu_between(before.get(name, {}), after[name]) / seconds, 1) for name in after}
     result = {
         "minutes": minutes,
         "percent_of_one_core": round(sum(share.values()), 1),

@@ -109,11 +109,12 @@ def test_days_follow_their_bars_and_verify_and_postgres_agree(lake_now: tuple[Sp
     assert problems(settings) == []
     assert at("10T00:00") in gold.dirty_hours(spark, settings, PRODUCT_DAY)
 
-    # faults that verify must find: one wrong volatility, one day that is gone
-    spark.sql(
-        f"update {table_name(settings, PRODUCT_DAY)} set volatility = volatility * 1.001 where product_id = 'ETH-USD'"
-    )
+    # faults that verify must find: a wrong volatility, a day that is gone, a wrong copy
+    name = table_name(settings, PRODUCT_DAY)
+    spark.sql(f"update {name} set volatility = volatility * 1.001 where product_id = 'ETH-USD'")
     assert problems(settings) == [("gold", "differing", "ETH-USD")]
-    spark.sql(f"delete from {table_name(settings, PRODUCT_DAY)} where product_id = 'ETH-USD' and day(day) = 9")
+    spark.sql(f"delete from {name} where product_id = 'ETH-USD' and day(day) = 9")
     assert ("gold", "missing", "ETH-USD") in problems(settings)
-    assert problems(settings, "postgres") != []
+    with connect(settings) as connection:
+        connection.execute("update gold.product_day set gap_minutes = gap_minutes + 1 where product_id = 'BTC-USD'")
+    assert problems(settings, "postgres") == [("postgres", "differing", "BTC-USD")]
