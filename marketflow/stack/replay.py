@@ -16,9 +16,9 @@ from marketflow.ingest.replay import ReplaySummary, replay_files
 from marketflow.lake import readers
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.services.environment import embedded_environment, python
-from marketflow.settings import Settings
+from marketflow.settings import Settings, load
 from marketflow.stack import fresh as fresh_dataset
-from marketflow.stack import kafka, postgres, s3, secrets
+from marketflow.stack import kafka, ports, postgres, s3, secrets
 from marketflow.stack.backend import backend
 from marketflow.stack.outage import end_offsets
 from marketflow.stack.servers import die_with_parent
@@ -54,22 +54,29 @@ class Accounting:
 
 
 @contextmanager
-def _servers(settings: Settings, say: Say) -> Iterator[None]:
-    """PostgreSQL, Kafka and S3: those of a running stack, else started for this replay and stopped after it."""
+def _servers(settings: Settings, say: Say) -> Iterator[Settings]:
+    """PostgreSQL, Kafka and S3: those of a running stack, else started for this replay and stopped after it.
+
+    Gives the settings with the ports that they have: another stack of this machine may hold the usual ones.
+    """
     if settings.deployment != "embedded":
-        yield
+        yield settings
         return
     secrets.ensure(settings)
     supervisor = backend(settings)
     was_up = supervisor.client.is_up()
     if not was_up:
         say("no stack is up: starting PostgreSQL, Kafka and S3 for this replay")
+        for note in ports.record(settings):
+            say(note)
+        settings = load(dataset=settings.dataset, home=settings.home)
+        supervisor = backend(settings)
         for module in (postgres, kafka, s3):
             module.prepare(settings)
         supervisor.launch(INFRASTRUCTURE)
     try:
         wait_for_servers(settings)
-        yield
+        yield settings
     finally:
         if not was_up:
             supervisor.shutdown()
@@ -116,8 +123,8 @@ def run(settings: Settings, files: Sequence[Path], *, fresh: bool, say: Say, **o
     Raises:
         ConfigurationError: a file is missing, or what it holds cannot be told without an option.
     """
-    with _servers(settings, say):
-        return run_on_servers(settings, files, fresh=fresh, say=say, **options)
+    with _servers(settings, say) as ready:
+        return run_on_servers(ready, files, fresh=fresh, say=say, **options)
 
 
 def run_on_servers(
