@@ -33,8 +33,15 @@ def figures() -> str:
         ("poll to movers in PostgreSQL, p95", f"{latency['poll_to_movers']['ranked']['p95_s']:.1f} s"),
         ("trade received to bronze, p95 (a commit every 30 s)", f"{latency['trade_to_bronze']['p95_s']:.1f} s"),
         ("trade received to its bar in PostgreSQL, p95", f"{latency['trade_to_bar']['p95_s'] / 60:.1f} min"),
+        (
+            "trade received to its final feature row in PostgreSQL, p95",
+            f"{latency['trade_to_final_features']['p95_s'] / 60:.1f} min",
+        ),
         ("memory of all processes at the peak (PSS)", f"{latency['peak_memory_mib'] / 1024:.1f} GiB"),
-        ("processor, exchange stopped, ten minutes' mean", f"{idle['percent_of_one_core']:.0f} % of one core"),
+        (
+            "processor, exchange stopped, Dags at work, ten minutes' mean",
+            f"{idle['percent_of_one_core']:.0f} % of one core",
+        ),
         ("silver, a run of a million messages", f"{silver['messages_per_s']:,} messages/s"),
         (
             f"a day of {day['records']:,} records ({day['messages']:,} messages) through every layer",
