@@ -83,6 +83,8 @@ def measure(settings: Settings) -> dict[str, Any]:
                 "times_smaller": round(text / parquet, 1),
                 "one_product_and_day": share(lake, table, stored, parquet),
             }
+            if table.name == "rejected":
+                continue  # each refused item with its whole message: no measure of the layer
             sums = layers.setdefault(table.layer, [0, 0])
             sums[0] += parquet
             sums[1] += text
