@@ -15,6 +15,7 @@ import os
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
@@ -35,6 +36,7 @@ from marketflow.features.trades.tape import LOOKBACK
 
 SEED = 20
 ROUNDS = 3
+MEMORY_CHUNKS = (50_000, 100_000, 200_000, 400_000, 800_000)
 ROWS_COMPARED = 100
 MOST_APART = 1e-12
 """What a value may differ by for the rows around its own, of itself: what the unit tests hold the kernel to."""
@@ -77,14 +79,23 @@ def _money(column: str, places: int) -> pl.Expr:
     return text.cast(frames.MONEY)
 
 
-def run(count: int, seed: int = SEED) -> tuple[float, float]:
-    """Seconds of processor time that all chunks took, and this process's peak of memory in MiB."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What all chunks of a tape took: processor seconds, seconds by the clock, and the process's peak in MiB."""
+
+    processor_s: float
+    clock_s: float
+    peak_mib: float
+
+
+def run(count: int, seed: int = SEED, chunk: int = CHUNK) -> Run:
+    """The kernel over a tape, chunk by chunk."""
     trades, quotes = tape(count, seed)
-    began, peak = time.process_time(), 0.0
-    for rows in chunks(trades, quotes):
+    processor, clock, peak = time.process_time(), time.perf_counter(), 0.0
+    for rows in chunks(trades, quotes, chunk):
         assert rows.width > len(CATALOGUE)
         peak = max(peak, psutil.Process().memory_info().rss / 1024**2)
-    return time.process_time() - began, peak
+    return Run(time.process_time() - processor, time.perf_counter() - clock, peak)
 
 
 def side_by_side(count: int) -> float:
@@ -92,8 +103,17 @@ def side_by_side(count: int) -> float:
     # a fork of a process that has used Polars hangs: its threads are not in the copy
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         list(pool.map(run, [CHUNK, CHUNK]))  # started and warm
-        seconds = list(pool.map(run, [count // 2] * 2, [SEED, SEED + 1]))
-    return count / max(spent for spent, _ in seconds)
+        runs = list(pool.map(run, [count // 2] * 2, [SEED, SEED + 1]))
+    return count / max(one.clock_s for one in runs)
+
+
+def memory_by_chunk() -> dict[int, int]:
+    """MiB that a process takes at its peak for one chunk of so many trades, each in a process of its own."""
+    found = {}
+    for chunk in MEMORY_CHUNKS:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            found[chunk] = round(pool.submit(run, chunk, SEED, chunk).result().peak_mib)
+    return found
 
 
 def drift(count: int) -> dict[str, Any]:
@@ -132,9 +152,10 @@ def speed(count: int) -> dict[str, Any]:
         "trades": count,
         "features_and_targets": len(CATALOGUE),
         "chunk": CHUNK,
-        "trades_per_s_one_core": round(count / min(seconds for seconds, _ in rounds)),
+        "trades_per_s_one_core": round(count / min(one.processor_s for one in rounds)),
         "trades_per_s_two_cores": round(side_by_side(count)),
-        "peak_mib_of_a_process": round(max(peak for _, peak in rounds)),
+        "peak_mib_of_a_process": round(max(one.peak_mib for one in rounds)),
+        "peak_mib_by_chunk": memory_by_chunk(),
     }
 
 
