@@ -18,7 +18,7 @@ from marketflow.paths import PROJECT_FOLDER
 from marketflow.services.environment import embedded_environment, python
 from marketflow.settings import Settings
 from marketflow.stack import fresh as fresh_dataset
-from marketflow.stack import kafka, postgres, s3, secrets
+from marketflow.stack import kafka, postgres, replay_source, s3, secrets
 from marketflow.stack.backend import backend
 from marketflow.stack.outage import end_offsets
 from marketflow.stack.servers import die_with_parent
@@ -110,14 +110,14 @@ def run_job(settings: Settings, name: str, *arguments: str) -> None:
         raise MarketflowError(f"{name} ended with {done.returncode}; the end of {log}:\n{tail}")
 
 
-def run(settings: Settings, files: Sequence[Path], *, fresh: bool, say: Say, **options: str | None) -> Accounting:
+def run(settings: Settings, files: Sequence[str], *, fresh: bool, say: Say, **options: str | None) -> Accounting:
     """Send the files, run stream, silver, gold and publication once, and account for everything.
 
     Raises:
         ConfigurationError: a file is missing, or what it holds cannot be told without an option.
     """
-    with _servers(settings, say):
-        return run_on_servers(settings, files, fresh=fresh, say=say, **options)
+    with _servers(settings, say), replay_source.local(settings, files) as paths:
+        return run_on_servers(settings, paths, fresh=fresh, say=say, **options)
 
 
 def run_on_servers(
