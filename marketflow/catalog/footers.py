@@ -72,10 +72,15 @@ def _footer(s3: Any, bucket: str, one: DataObject) -> Footer:
         fields = metadata.schema.to_arrow_schema()
     except (pa.ArrowException, OSError) as error:
         raise CrawlError(f"{one.key}: its footer cannot be read ({error}); write it again") from error
-    columns = tuple(GlueColumn(field.name.lower(), _glue_type(field, one.key)) for field in fields)
-    if len({column.name for column in columns}) != len(columns):
-        raise CrawlError(f"{one.key}: two of its columns have one name, once upper and lower case are the same")
+    columns = _columns(fields, one.key)
     return Footer(one, columns, metadata.num_rows)
+
+
+def _columns(fields: pa.Schema, key: str) -> tuple[GlueColumn, ...]:
+    columns = tuple(GlueColumn(field.name.lower(), _glue_type(field, key)) for field in fields)
+    if len({column.name for column in columns}) != len(columns):
+        raise CrawlError(f"{key}: two of its columns have one name, once upper and lower case are the same")
+    return columns
 
 
 def _tail(s3: Any, bucket: str, one: DataObject, length: int) -> bytes:
