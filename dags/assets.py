@@ -12,6 +12,8 @@ SILVER = {
     name: Asset(name, uri=f"marketflow://lake/{name.replace('.', '/')}", group="silver") for name in SILVER_TABLES
 }
 GOLD = {name: Asset(name, uri=f"marketflow://lake/{name.replace('.', '/')}", group="gold") for name in GOLD_TABLES}
+# what the Glue Data Catalog says, and was proven to read
+CATALOG = Asset("glue.catalog", uri="marketflow://glue/catalog", group="catalog")
 PUBLISHED = {
     name: Asset(f"postgres.{name}", uri=f"marketflow://postgres/{name.replace('.', '/')}", group="postgres")
     for name in GOLD_TABLES

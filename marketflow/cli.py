@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from marketflow import __version__, cli_features, cli_forecast, cli_venue, settings
+from marketflow import __version__, cli_catalog, cli_features, cli_forecast, cli_venue, settings
 from marketflow.errors import ConfigurationError, MarketflowError
 
 app = typer.Typer(
@@ -28,6 +28,8 @@ app.add_typer(cli_venue.app, name="venue")
 app.add_typer(cli_features.app, name="features")
 app.add_typer(cli_features.metrics_app, name="metrics")
 app.add_typer(cli_forecast.app, name="forecast")
+app.add_typer(cli_catalog.export_app, name="export")
+app.command("crawl")(cli_catalog.crawl)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
 
@@ -314,7 +316,9 @@ def verify(
 
 @app.command()
 def replay(
-    files: Annotated[list[Path], typer.Argument(help="Captures: NDJSON, JSON bodies, Parquet.")],
+    files: Annotated[
+        list[str], typer.Argument(help="Captures: NDJSON, JSON bodies, Parquet; or s3://… of `export raw`.")
+    ],
     venue: Annotated[
         str | None, typer.Option(help="Where the file does not say: coinbase_exchange, coingecko.")
     ] = None,

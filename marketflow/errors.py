@@ -37,6 +37,10 @@ class ContractError(MarketflowError):
     """A stored table differs from its contract in a way that is not an allowed evolution."""
 
 
+class CrawlError(MarketflowError):
+    """What lies in the bucket, or in the catalog, cannot be published as it is; the message names column and file."""
+
+
 class VenueError(MarketflowError):
     """A venue answered in a way that cannot be used; carries the request and the status."""
 

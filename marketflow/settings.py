@@ -139,6 +139,7 @@ class Settings(BaseSettings):
     kafka_port: Port = 25092
     kafka_controller_port: Port = 25093
     s3_port: Port = 25080
+    glue_port: Port = 25081
     airflow_port: Port = 25800
     airflow_log_port: Port = 25793
     airflow_trigger_log_port: Port = 25794
@@ -159,8 +160,14 @@ class Settings(BaseSettings):
     kafka_bootstrap_servers: str | None = None
     postgres_host: str | None = None
     s3_endpoint_url: HttpUrl | None = None
+    glue_endpoint_url: HttpUrl | None = None
     lake_bucket: str = "lake"
     aws_region: str = "us-east-1"
+
+    # the crawl: our own, or AWS Glue's crawler under a role of the account; Athena's workgroup proves the tables there
+    crawler: Literal["own", "glue"] = "own"
+    glue_crawler_role: str | None = None
+    athena_workgroup: str = "primary"
 
     # the stream
     bronze_trigger_s: int = Field(30, ge=1)
@@ -242,6 +249,15 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _crawler_exists(self) -> Settings:
+        if self.crawler == "glue" and (self.deployment != "aws" or not self.glue_crawler_role):
+            raise ValueError(
+                "MARKETFLOW_CRAWLER: glue needs MARKETFLOW_DEPLOYMENT=aws and MARKETFLOW_GLUE_CRAWLER_ROLE; elsewhere "
+                "leave it at own, since the embedded Glue API's crawlers find nothing"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _home_is_absolute(self) -> Settings:
         if not self.home.is_absolute():
             object.__setattr__(self, "home", (PROJECT_FOLDER / self.home).resolve())
@@ -279,6 +295,11 @@ class Settings(BaseSettings):
     def warehouse(self) -> str:
         """Root of the lake's files."""
         return f"s3://{self.lake_bucket}/warehouse"
+
+    @property
+    def export_prefix(self) -> str:
+        """Where the plain exports are in the lake's bucket: `sim/export`; under it `features/product_id=…`."""
+        return f"{self.dataset}/export"
 
     @property
     def checkpoints(self) -> str:
@@ -319,6 +340,13 @@ class Settings(BaseSettings):
         if self.deployment == "aws":
             return self.s3_endpoint_url
         return self.s3_endpoint_url or f"http://{self.host}:{self.s3_port}"
+
+    @property
+    def glue_endpoint(self) -> str | None:
+        """The Glue API's address; None on AWS, where the SDK finds it."""
+        if self.deployment == "aws":
+            return self.glue_endpoint_url
+        return self.glue_endpoint_url or f"http://{self.host}:{self.glue_port}"
 
     @property
     def venue_urls(self) -> dict[str, str]:

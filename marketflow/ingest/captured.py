@@ -8,11 +8,16 @@ import msgspec
 
 
 class Captured(msgspec.Struct):
-    """One message of a file; `headers` is what the file itself says about it."""
+    """One message of a file; `headers` is what the file itself says about it.
+
+    `topic` is set in a line of `marketflow export raw`: then topic, key and headers are those of the record itself.
+    """
 
     value: bytes
     headers: dict[str, str]
     reconstructed: bool = False
+    topic: str | None = None
+    key: str | None = None
 
 
 def time_us(value: object) -> int | None:

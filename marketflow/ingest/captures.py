@@ -1,8 +1,9 @@
 """What a capture file holds: its messages, and whatever the file says about each. No Kafka here.
 
 Formats, told apart by content: NDJSON of a venue's own messages; NDJSON of a recorder's envelopes, whose `raw`,
-`raw_base64` or `data` is the message; a file that is one JSON body, so one message; a Parquet file of trades, one
-message a row. Text files may be gzipped.
+`raw_base64` or `data` is the message; lines of `marketflow export raw`, which say topic, key and headers of the record
+too; a file that is one JSON body, so one message; a Parquet file of trades, one message a row. Text files may be
+gzipped.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import BinaryIO, cast
 
 import msgspec
 
+from marketflow.contracts.topics import TOPICS
 from marketflow.errors import ConfigurationError
 from marketflow.ingest import captures_parquet
 from marketflow.ingest.captured import Captured, time_us
@@ -42,6 +44,10 @@ _ENVELOPE_HEADERS = {
 _RECEIVE_TIMES = ("received_at", "timestamp", "ts", "recv_ts", "receive_timestamp")
 # A venue's own messages may have a key `data` too (Binance's combined streams, CoinCap): these mark them as such.
 _OWN_MESSAGE_KEYS = ("stream", "type", "events", "e")
+
+# what marks a line of `marketflow export raw`
+_EXPORTED = {"topic", "partition", "offset", "key", "headers"}
+_TOPIC_NAMES = {topic.name for topic in TOPICS}
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -115,6 +121,8 @@ def unwrapped(line: bytes) -> Captured:
     inner = fields.get("raw") or fields.get("raw_base64") or _data_of(fields)
     if inner is None:
         return Captured(line, {})
+    if fields.keys() >= _EXPORTED and _plain(fields["topic"]) in _TOPIC_NAMES:
+        return _exported(fields)
     headers = {header: _plain(fields[key]) for key, header in _ENVELOPE_HEADERS.items() if _plain(fields.get(key))}
     if not headers.get("received_at", "").isdecimal():
         headers.pop("received_at", None)
@@ -131,6 +139,28 @@ def unwrapped(line: bytes) -> Captured:
         return Captured(base64.b64decode(text, validate=True) if base64_only else text.encode(), headers)
     except (*DECODE_ERRORS, binascii.Error):
         return Captured(line, {})  # a broken envelope is replayed as it is, and silver refuses it by name
+
+
+def _exported(fields: Mapping[str, msgspec.Raw]) -> Captured:
+    """A line of `marketflow export raw`.
+
+    Raises:
+        ConfigurationError: it holds no payload, or was changed by hand.
+    """
+    where = ", ".join(f"{name} {_plain(fields[name])}" for name in ("topic", "partition", "offset"))
+    try:
+        headers = msgspec.json.decode(fields["headers"], type=dict[str, str | None] | None) or {}
+        key = msgspec.json.decode(fields["key"], type=str | None)
+        if "raw_base64" in fields:
+            value = base64.b64decode(msgspec.json.decode(fields["raw_base64"], type=str), validate=True)
+        else:
+            value = msgspec.json.decode(fields["raw"], type=str).encode()
+    except (*DECODE_ERRORS, binascii.Error) as error:
+        raise ConfigurationError(
+            f"the exported record of {where} cannot be replayed ({error}); leave its line out"
+        ) from error
+    said = {name: text for name, text in headers.items() if text is not None}
+    return Captured(value, said, topic=_plain(fields["topic"]), key=key)
 
 
 def _data_of(fields: Mapping[str, msgspec.Raw]) -> msgspec.Raw | None:

@@ -5,6 +5,9 @@ and for the venue of a body that says nothing the name of its file or folder. re
 where it has none it is the message's own event time, so that no trade looks late; for a message without one it is the
 time of the message before it, and for the first the file's modification time. A page of candles without a receive time
 proves no more than that its newest candle had begun, so that one is refused as incomplete.
+
+A line of `marketflow export raw` says all that the record said: its topic, key and headers are taken as they are, but
+for the origin.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import msgspec
 
 from marketflow.contracts.products import PRODUCTS, VS_CURRENCIES
 from marketflow.contracts.silver import CANDLE_INTERVALS_S
-from marketflow.contracts.topics import PRICES, SCHEMA_VERSION, TOPICS, Topic, message_key
+from marketflow.contracts.topics import ORIGINS, PRICES, SCHEMA_VERSION, TOPICS, Topic, message_key
 from marketflow.errors import ConfigurationError
 from marketflow.ingest.captured import Captured
 from marketflow.ingest.captures import files_of, read
@@ -140,6 +143,8 @@ def _venue_of(path: Path, options: Options) -> str:
     first = None
     found = None
     for captured in islice(read(path, options.venue, options.product), LOOKED_AT):
+        if captured.topic is not None:  # it says all by itself, and what it does not say was not said
+            return captured.headers.get("venue", "")
         first = first or captured
         found = found or captured.headers.get("venue") or identify(captured.value).venue
     if first is None:
@@ -181,12 +186,25 @@ def prepared(path: Path, venue: str, options: Options) -> Iterator[Prepared]:
     latest_us = time.time_ns() // 1_000 + MAX_FUTURE_US
     before_us = path.stat().st_mtime_ns // 1_000
     for captured in read(path, options.venue, options.product):
+        if captured.topic is not None:
+            yield _as_it_was(captured)
+            continue
         identity = identify(captured.value)
         if identity.event_us is not None and not FIRST_EVENT_US <= identity.event_us <= latest_us:
             identity = msgspec.structs.replace(identity, event_us=None)  # a time that silver will refuse
         message = _prepared(path, captured, identity, venue, options, before_us)
         before_us = int(message.headers["received_at"])
         yield message
+
+
+def _as_it_was(captured: Captured) -> Prepared:
+    """A record of `marketflow export raw`; silver must refuse a header that it refused before, so none is mended."""
+    (topic,) = [one for one in TOPICS if one.name == captured.topic]
+    headers = dict(captured.headers)
+    if headers.get("origin") in ORIGINS:
+        headers["origin"] = "replay"
+    key = message_key(headers.get("venue", ""), None) if captured.key is None else captured.key.encode()
+    return Prepared(topic, key, captured.value, headers)
 
 
 def _prepared(

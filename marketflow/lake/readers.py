@@ -35,6 +35,22 @@ def metadata_location(settings: Settings, table: Table | str) -> str:
     return _locations(settings, [_contract(table)])[_contract(table).qualified]
 
 
+def locations(settings: Settings) -> dict[tuple[str, str], str]:
+    """Address of the current metadata file of every table of the dataset, by namespace and name."""
+    if settings.deployment == "aws":
+        raise ConfigurationError("MARKETFLOW_DEPLOYMENT=aws keeps its catalog in Glue: read the lake through Athena")
+    with connect(settings, "iceberg", database="iceberg_catalog") as connection:
+        made = connection.execute("select to_regclass('iceberg_tables')").fetchone()
+        if not (made and made[0]):  # Spark makes it with the first table
+            return {}
+        rows = connection.execute(
+            "select table_namespace, table_name, metadata_location from iceberg_tables "
+            "where catalog_name = 'lake' and table_namespace like %s",
+            (f"{settings.dataset}\\_%",),
+        ).fetchall()
+    return {(namespace, name): location for namespace, name, location in rows}
+
+
 def load(
     settings: Settings,
     qualified: Table | str,
@@ -57,6 +73,11 @@ def load(
     return scan.to_arrow().select(list(wanted))
 
 
+def load_metadata(settings: Settings, location: str) -> pa.Table:
+    """All rows of the table as a metadata file at this address has it; for tables that are known to be small."""
+    return _opened(settings, location).scan().to_arrow()
+
+
 def snapshots(settings: Settings, table: Table | str) -> list[SnapshotSummary]:
     """The current snapshot and its ancestors, newest first, up to the oldest that was not expired."""
     return list(_walk(_opened(settings, metadata_location(settings, table))))
@@ -64,15 +85,23 @@ def snapshots(settings: Settings, table: Table | str) -> list[SnapshotSummary]:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """What a table's metadata say of one data file: partition values, rows, and (lowest, highest) of some columns."""
+    """What a table's metadata say of one data file: partition values, rows, and (lowest, highest) of some columns.
+
+    `path` is its address; a file is never changed, so the same addresses hold the same rows.
+    """
 
     partition: tuple[Any, ...]
     rows: int
     bounds: dict[str, tuple[Any, Any]]
+    path: str
 
 
-def data_files(settings: Settings, table: Table | str, columns: tuple[str, ...]) -> list[DataFile]:
-    """Every data file of the current snapshot, with the bounds of these columns; a text's are cut to 16 characters.
+def data_files(
+    settings: Settings, table: Table | str, columns: tuple[str, ...], *, snapshot_id: int | None = None
+) -> list[DataFile]:
+    """Every data file of the current snapshot, or of another, with the bounds of these columns.
+
+    A text's bounds are cut to 16 characters.
 
     Raises:
         LakeStateError: rows were deleted by a file beside the data, so that no count in the metadata holds.
@@ -82,7 +111,7 @@ def data_files(settings: Settings, table: Table | str, columns: tuple[str, ...])
     opened = _opened(settings, metadata_location(settings, table))
     fields = {name: opened.schema().find_field(name) for name in columns}
     found = []
-    for task in opened.scan().plan_files():
+    for task in opened.scan(snapshot_id=snapshot_id).plan_files():
         if task.delete_files:
             raise LakeStateError(f"{_contract(table).qualified} has delete files, which nothing here writes")
         lower, upper = task.file.lower_bounds or {}, task.file.upper_bounds or {}
@@ -91,7 +120,7 @@ def data_files(settings: Settings, table: Table | str, columns: tuple[str, ...])
             for name, kind in fields.items()
             if kind.field_id in lower and kind.field_id in upper
         }
-        found.append(DataFile(tuple(task.file.partition), task.file.record_count, bounds))
+        found.append(DataFile(tuple(task.file.partition), task.file.record_count, bounds, task.file.file_path))
     return found
 
 
@@ -100,17 +129,31 @@ def duckdb(settings: Settings) -> Any:
 
     Nothing of this machine's files can be read through it, and no setting can be changed any more.
     """
+    connection = _engine(settings)
+    found = _locations(settings, LAKE_TABLES)
+    for layer in dict.fromkeys(table.layer for table in LAKE_TABLES):
+        connection.execute(f"create schema {layer}")
+    for table in LAKE_TABLES:
+        connection.execute(_view_statement(settings, table, found[table.qualified]))
+    return _locked(connection, settings)
+
+
+def duckdb_on_files(settings: Settings) -> Any:
+    """The same without a view: whoever uses it says by address which files of the lake's bucket it reads."""
+    return _locked(_engine(settings), settings)
+
+
+def _engine(settings: Settings) -> Any:
     engine: ModuleType = importlib.import_module("duckdb")
     connection = engine.connect(":memory:")
     for name in _EXTENSIONS:
         connection.load_extension(str(_extension_file(name)))
     connection.execute("set timezone = 'UTC'")
     connection.execute(_secret_statement(settings))
-    locations = _locations(settings, LAKE_TABLES)
-    for layer in dict.fromkeys(table.layer for table in LAKE_TABLES):
-        connection.execute(f"create schema {layer}")
-    for table in LAKE_TABLES:
-        connection.execute(_view_statement(settings, table, locations[table.qualified]))
+    return connection
+
+
+def _locked(connection: Any, settings: Settings) -> Any:
     connection.execute(f"set allowed_directories = ['s3://{settings.lake_bucket}/']")
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
@@ -123,15 +166,7 @@ def _contract(table: Table | str) -> Table:
 
 def _locations(settings: Settings, wanted: tuple[Table, ...] | list[Table]) -> dict[str, str]:
     """Metadata files of these tables by qualified name, in one look at the catalog."""
-    if settings.deployment == "aws":
-        raise ConfigurationError("MARKETFLOW_DEPLOYMENT=aws keeps its catalog in Glue: read the lake through Athena")
-    with connect(settings, "iceberg", database="iceberg_catalog") as connection:
-        rows = connection.execute(
-            "select table_namespace, table_name, metadata_location from iceberg_tables "
-            "where catalog_name = 'lake' and table_namespace like %s",
-            (f"{settings.dataset}\\_%",),
-        ).fetchall()
-    stored = {(namespace, name): location for namespace, name, location in rows}
+    stored = locations(settings)
     found = {}
     for table in wanted:
         location = stored.get((settings.namespace(table.layer), table.name))

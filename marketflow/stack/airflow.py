@@ -58,7 +58,18 @@ def connections(settings: Settings) -> dict[str, str]:
         "conn_type": "aws",
         "login": settings.secret("s3_access_key"),
         "password": settings.secret("s3_secret_key"),
-        "extra": {"endpoint_url": settings.s3_endpoint, "region_name": settings.aws_region},
+        "extra": {
+            # whatever has no address of its own below ends here, never at AWS
+            "endpoint_url": settings.s3_endpoint,
+            "region_name": settings.aws_region,
+            "service_config": {"glue": {"endpoint_url": settings.glue_endpoint}},
+            "config_kwargs": {
+                "proxies": {},
+                "s3": {"addressing_style": "path"},
+                "request_checksum_calculation": "when_required",
+                "response_checksum_validation": "when_required",
+            },
+        },
     }
     services = {"conn_type": "generic", "extra": {"home": str(settings.home)}}
     named = {"marketflow_pg": postgres, "marketflow_kafka": kafka, "lake_aws": lake_aws, "services": services}

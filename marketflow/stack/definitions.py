@@ -7,7 +7,7 @@ from marketflow.paths import PROJECT_FOLDER
 from marketflow.services.definitions import ServiceDefinition
 from marketflow.services.environment import embedded_environment, machine_environment, pinned, program, python
 from marketflow.settings import Settings
-from marketflow.stack import airflow, kafka, postgres, s3
+from marketflow.stack import airflow, glue, kafka, postgres, s3
 
 # Settings that change what a service does: it is started again when one of these changes, and only then.
 COMMON_SETTINGS = ("kafka_port", "kafka_bootstrap_servers", "postgres_port", "postgres_host")
@@ -51,6 +51,7 @@ def definitions(settings: Settings) -> tuple[ServiceDefinition, ...]:
         *(_simulator(settings) if embedded and settings.dataset == "sim" else ()),
         *(_producers(settings) if settings.dataset != "replay" else ()),
         _stream(settings),
+        *(_glue(settings) if embedded else ()),
         *(_airflow(settings) if embedded else ()),
     ]
     return tuple(sorted(found, key=lambda definition: definition.priority))
@@ -155,6 +156,20 @@ def _stream(settings: Settings) -> ServiceDefinition:
         stop_wait_s=60,
         autostart=settings.dataset != "replay",
         priority=40,
+    )
+
+
+def _glue(settings: Settings) -> tuple[ServiceDefinition, ...]:
+    return (
+        ServiceDefinition(
+            name="glue",
+            command=tuple(glue.command(settings)),
+            environment={**embedded_environment(settings), **pinned(settings, ("glue_port",))},
+            group="catalog",
+            # it has nothing to put down
+            stop_wait_s=5,
+            priority=50,
+        ),
     )
 
 

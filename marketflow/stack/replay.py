@@ -18,7 +18,7 @@ from marketflow.paths import PROJECT_FOLDER
 from marketflow.services.environment import embedded_environment, python
 from marketflow.settings import Settings, load
 from marketflow.stack import fresh as fresh_dataset
-from marketflow.stack import kafka, ports, postgres, s3, secrets
+from marketflow.stack import kafka, ports, postgres, replay_source, s3, secrets
 from marketflow.stack.backend import backend
 from marketflow.stack.outage import end_offsets
 from marketflow.stack.servers import die_with_parent
@@ -117,14 +117,14 @@ def run_job(settings: Settings, name: str, *arguments: str) -> None:
         raise MarketflowError(f"{name} ended with {done.returncode}; the end of {log}:\n{tail}")
 
 
-def run(settings: Settings, files: Sequence[Path], *, fresh: bool, say: Say, **options: str | None) -> Accounting:
+def run(settings: Settings, files: Sequence[str], *, fresh: bool, say: Say, **options: str | None) -> Accounting:
     """Send the files, run stream, silver, gold and publication once, and account for everything.
 
     Raises:
         ConfigurationError: a file is missing, or what it holds cannot be told without an option.
     """
-    with _servers(settings, say) as ready:
-        return run_on_servers(ready, files, fresh=fresh, say=say, **options)
+    with _servers(settings, say) as ready, replay_source.local(ready, files) as paths:
+        return run_on_servers(ready, paths, fresh=fresh, say=say, **options)
 
 
 def run_on_servers(

@@ -59,6 +59,8 @@ def client(settings: Settings) -> Any:
             s3={"addressing_style": "path"},
             connect_timeout=3,
             retries={"max_attempts": 2},
+            # it is on this machine or beside us: a proxy that the environment names would carry it away
+            proxies={},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         ),

@@ -18,6 +18,7 @@ class Tag(StrEnum):
     POSTGRES = "postgres"
     FORECAST = "forecast"
     MAINTENANCE = "maintenance"
+    CATALOG = "catalog"
 
 
 # Before any data this platform can hold from its own feeds; a backfill may go as far back as this.

@@ -37,6 +37,7 @@ EXPECTED = {
     "publish_top_movers",
     "publish_bars",
     "maintain_lake",
+    "crawl_catalog",
     "train_forecast",
 }
 HOURLY_BY_PARTITION = {"silver", "gold_price_metrics", "gold_bars", "gold_trade_features"}
@@ -160,6 +161,7 @@ def test_each_table_emits_its_asset_and_publication_wakes_by_it(dags):
         "publish_trade_features": {"postgres.gold.trade_features"},
         "publish_price_metrics": {"postgres.gold.price_metrics"},
         "publish_top_movers": {"postgres.gold.top_movers"},
+        "crawl_catalog": {"glue.catalog"},
     }
     for table in (*gold, "gold.product_day"):
         wakes = dags[f"publish_{table.removeprefix('gold.')}"].timetable.asset_condition

@@ -64,6 +64,7 @@ def test_ports_are_the_embedded_ones(compose: dict[str, Any], settings: Settings
     assert services["airflow-api-server"]["ports"] == [f"127.0.0.1:{settings.airflow_port}:{settings.airflow_port}"]
     assert environment["MARKETFLOW_KAFKA_BOOTSTRAP_SERVERS"] == f"kafka:{settings.kafka_port}"
     assert environment["MARKETFLOW_S3_ENDPOINT_URL"] == f"http://s3:{settings.s3_port}"
+    assert environment["MARKETFLOW_GLUE_ENDPOINT_URL"] == f"http://glue:{settings.glue_port}"
     assert f"simulator:{settings.simulator_ws_port}/" in environment["MARKETFLOW_COINBASE_WS_URL"]
     assert f"simulator:{settings.simulator_rest_port}/" in environment["MARKETFLOW_COINGECKO_REST_URL"]
 

@@ -26,6 +26,7 @@ ALWAYS = {
     "kafka",
     "s3",
     "market-stream",
+    "glue",
     "airflow-api-server",
     "airflow-scheduler",
     "airflow-dag-processor",
@@ -135,6 +136,7 @@ def test_commands_are_those_of_the_services_own_modules(tmp_path: Path) -> None:
     assert found["producer-coinbase"].command == (python, "-m", "marketflow.ingest", "coinbase_exchange")
     assert found["producer-coingecko"].command == (python, "-m", "marketflow.ingest", "coingecko")
     assert found["market-stream"].command == (python, str(PROJECT_FOLDER / "spark_jobs" / "stream_market.py"))
+    assert found["glue"].command == (python, "-m", "marketflow.stack.glue_server")
     assert found["airflow-scheduler"].command[1:] == ("scheduler", "--skip-serve-logs")
     assert found["airflow-triggerer"].command[1:] == ("triggerer", "--skip-serve-logs")
     assert found["postgres"].stop_signal == "INT"
@@ -218,9 +220,10 @@ def test_a_service_reads_back_the_settings_it_was_defined_with(tmp_path: Path, m
         ({"coingecko_poll_interval_s": 60.0}, {"producer-coingecko"}),
         ({"coingecko_api_key": "key"}, {"producer-coingecko"}),
         ({"bronze_trigger_s": 60}, {"market-stream"}),
+        ({"glue_port": 25999}, {"glue"}),
         ({"publish_days": 7}, set()),
     ],
-    ids=["coinbase-products", "binance-products", "poll-interval", "api-key", "trigger", "publication"],
+    ids=["coinbase-products", "binance-products", "poll-interval", "api-key", "trigger", "glue-port", "publication"],
 )
 def test_a_changed_setting_changes_the_configuration_of_those_it_concerns_only(
     tmp_path: Path, changed: dict[str, object], restarted: set[str]

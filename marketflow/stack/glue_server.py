@@ -1,0 +1,22 @@
+"""`python -m marketflow.stack.glue_server`: moto's Glue, and no other of its services, until it is told to end."""
+
+from __future__ import annotations
+
+import logging
+
+from moto.server import create_backend_app
+from werkzeug.serving import run_simple
+
+from marketflow.settings import load
+
+
+def main() -> None:
+    """Serve on the settings' port of loopback; in a container on its own network."""
+    settings = load()
+    # a line a request would be all that the log holds
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    run_simple(settings.listen_host, settings.glue_port, create_backend_app("glue"), threaded=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""The lake's Iceberg tables in the Glue Data Catalog, and the plain exports: written, crawled, read by others."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import fresh_tables
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from catalog_stage import Bucket, columns, everything, glue_server
+from lake_rows import NOON, append, rows
+from pyspark.sql import SparkSession
+
+from marketflow.catalog import layouts
+from marketflow.catalog.crawl import crawl
+from marketflow.catalog.export import ExportReport, Scope, export
+from marketflow.catalog.prove import prove
+from marketflow.contracts.columns import Table
+from marketflow.contracts.gold import TRADE_FEATURES
+from marketflow.contracts.silver import ASSET_PRICES, CANDLES, QUOTES, TRADES
+from marketflow.contracts.tables import LAKE_TABLES
+from marketflow.errors import CrawlError
+from marketflow.lake import readers
+from marketflow.settings import Settings
+from marketflow.stack import glue
+
+
+@pytest.fixture(scope="module")
+def settings(lake: SparkSession, embedded: Settings) -> Iterator[Settings]:
+    """The embedded lake, every table made, and a Glue API."""
+    with glue_server(embedded) as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(lake: SparkSession, settings: Settings) -> Bucket:
+    """No row in any table, no export, nothing published."""
+    fresh_tables.empty(lake, settings, LAKE_TABLES)
+    made = Bucket(settings)
+    for prefix in (f"{settings.dataset}/export/", f"{settings.dataset}/catalog/"):
+        made.empty(prefix)
+    client = glue.client(settings)
+    for database in client.get_databases()["DatabaseList"]:
+        client.delete_database(Name=database["Name"])
+    return made
+
+
+def crawled(bucket: Bucket) -> Any:
+    return crawl(bucket.settings, bucket.client, glue.client(bucket.settings))
+
+
+def by_glue(settings: Settings, table: Table) -> pa.Table:
+    """The rows as PyIceberg reads them, knowing nothing but the Glue API and the S3 API."""
+    from pyiceberg.catalog.glue import GlueCatalog
+
+    catalog = GlueCatalog(
+        "published",
+        **{
+            "glue.endpoint": settings.glue_endpoint,
+            "glue.region": settings.aws_region,
+            "glue.access-key-id": "any",
+            "glue.secret-access-key": "any",
+            "s3.endpoint": settings.s3_endpoint,
+            "s3.access-key-id": settings.secret("s3_access_key"),
+            "s3.secret-access-key": settings.secret("s3_secret_key"),
+            "s3.region": settings.aws_region,
+        },
+    )
+    return catalog.load_table((settings.namespace(table.layer), table.name)).scan().to_arrow()
+
+
+def test_every_lake_table_is_published_with_its_contracts_columns_and_reads(lake: SparkSession, bucket: Bucket) -> None:
+    settings = bucket.settings
+    append(lake, settings, TRADES, rows(TRADES, 40))
+    report = crawled(bucket)
+    assert report.tables == len(LAKE_TABLES)
+    found = everything(glue.client(settings))
+    assert set(found) == {f"{settings.namespace(table.layer)}.{table.name}" for table in LAKE_TABLES}
+    glue_names = {"string": "string", "int": "int", "bigint": "bigint", "timestamp": "timestamp"}
+    for table in LAKE_TABLES:
+        said, partitions = found[f"{settings.namespace(table.layer)}.{table.name}"]
+        assert said["Parameters"]["table_type"] == "ICEBERG"
+        assert columns(said["StorageDescriptor"]) == {
+            column.name: glue_names.get(column.type.value, column.type.value) for column in table.columns
+        }
+        assert partitions == {}
+    assert by_glue(settings, TRADES).sort_by("offset").equals(readers.load(settings, TRADES).sort_by("offset"))
+    proofs = {one.table: one for one in prove(settings, glue.client(settings))}
+    assert {name: one.rows for name, one in proofs.items()} == {
+        f"{settings.namespace(table.layer)}.{table.name}": 40 if table is TRADES else 0 for table in LAKE_TABLES
+    }
+    assert not crawled(bucket).changes
+
+
+def test_a_published_table_reads_after_the_lake_has_deleted_its_metadata_file(
+    lake: SparkSession, bucket: Bucket
+) -> None:
+    """Bronze commits twice a minute and keeps 20 metadata files: the last crawl's is gone ten minutes later."""
+    settings = bucket.settings
+    append(lake, settings, TRADES, rows(TRADES, 5, seed=1))
+    crawled(bucket)
+    source = readers.metadata_location(settings, TRADES)
+    for seed in range(2, 25):
+        append(lake, settings, TRADES, rows(TRADES, 5, seed=seed))
+    assert source.removeprefix("s3://lake/") not in bucket.keys(source.removeprefix("s3://lake/"))
+    assert by_glue(settings, TRADES).num_rows == 5
+    crawled(bucket)
+    assert by_glue(settings, TRADES).num_rows == 24 * 5
+    # the copy before stays for whoever is reading it; older ones go
+    append(lake, settings, TRADES, rows(TRADES, 5, seed=99))
+    crawled(bucket)
+    assert len(bucket.keys(f"{settings.dataset}/catalog/sim_silver/trades/")) == 2
+
+
+def test_a_new_column_and_a_dropped_table_of_the_lake_are_published(lake: SparkSession, bucket: Bucket) -> None:
+    crawled(bucket)
+    lake.sql("alter table lake.sim_silver.candles add column quality double")
+    lake.sql("drop table lake.sim_silver.quotes purge")
+    changes = crawled(bucket).changes
+    assert "sim_silver.candles: new column quality (double)" in changes
+    assert "sim_silver.quotes: gone" in changes
+    lake.sql("drop table lake.sim_silver.candles purge")  # the next test's is the contract's again
+
+
+HOURS = [NOON, NOON + timedelta(hours=1), NOON + timedelta(hours=11, minutes=59, seconds=59, microseconds=999_999)]
+
+
+def features(product: str, seed: int, at: list[Any] | None = None) -> pa.Table:
+    times = at or [hour + timedelta(seconds=n) if hour is not HOURS[-1] else hour for hour in HOURS for n in range(10)]
+    return rows(
+        TRADE_FEATURES,
+        len(times),
+        seed,
+        product_id=[product] * len(times),
+        event_ts=times,
+        trade_id=list(range(len(times), 0, -1)),
+    )
+
+
+def exported(bucket: Bucket, scope: Scope | None = None) -> ExportReport:
+    return export(bucket.settings, bucket.client, layouts.FEATURES, scope)
+
+
+def parquet_at(bucket: Bucket, key: str) -> pa.Table:
+    body = bucket.client.get_object(Bucket=bucket.settings.lake_bucket, Key=key)["Body"].read()
+    return pq.read_table(io.BytesIO(body))
+
+
+def etags(bucket: Bucket) -> dict[str, tuple[str, Any]]:
+    pages = bucket.client.list_objects_v2(Bucket=bucket.settings.lake_bucket, Prefix=bucket.prefix)
+    return {one["Key"]: (one["ETag"], one["LastModified"]) for one in pages.get("Contents", ())}
+
+
+def test_features_are_exported_by_product_date_and_hour_with_the_lakes_own_values(
+    lake: SparkSession, bucket: Bucket
+) -> None:
+    settings = bucket.settings
+    put = {product: features(product, seed) for seed, product in enumerate(("BTC-USD", "ETH-USDT"))}
+    for data in put.values():
+        append(lake, settings, TRADE_FEATURES, data)
+    report = exported(bucket)
+    assert (report.written, report.rows, report.removed) == (6, 60, 0)
+    assert [key for key in bucket.keys(bucket.prefix) if key.endswith(".parquet")] == sorted(
+        bucket.key(product, "2026-11-20", hour) for product in put for hour in (12, 13, 23)
+    )
+    for product, data in put.items():
+        for hour in (12, 13, 23):
+            found = parquet_at(bucket, bucket.key(product, "2026-11-20", hour))
+            mine = [row for row in data.to_pylist() if row["event_ts"].hour == hour]
+            mine = [{name: value for name, value in row.items() if name != "product_id"} for row in mine]
+            assert found.to_pylist() == sorted(mine, key=lambda row: (row["venue"], row["trade_id"]))
+    crawled(bucket)
+    proofs = {one.table: one for one in prove(settings, glue.client(settings))}
+    assert (proofs["sim_export.features"].rows, proofs["sim_export.features"].partitions) == (60, 6)
+
+
+def test_a_second_export_writes_nothing_and_a_changed_hour_alone_is_written_again(
+    lake: SparkSession, bucket: Bucket
+) -> None:
+    settings = bucket.settings
+    for hour in HOURS[:2]:  # a commit an hour, as gold writes it: a file an hour
+        data = features("BTC-USD", hour.hour, [hour + timedelta(seconds=n) for n in range(9)])
+        append(lake, settings, TRADE_FEATURES, data)
+    exported(bucket)
+    before = etags(bucket)
+    report = exported(bucket)
+    assert (report.written, report.unchanged, report.removed) == (0, 2, 0)
+    assert etags(bucket) == before
+    append(lake, settings, TRADE_FEATURES, features("BTC-USD", 7, [HOURS[1] + timedelta(seconds=30)]))
+    report = exported(bucket)
+    assert (report.written, report.unchanged, report.rows) == (1, 1, 10)
+    changed = {key for key, what in etags(bucket).items() if before.get(key) != what and key.endswith(".parquet")}
+    assert changed == {bucket.key("BTC-USD", "2026-11-20", 13)}
+    # a file that somebody deleted is written again, one that somebody put there is taken away
+    bucket.delete(bucket.key("BTC-USD", "2026-11-20", 12))
+    assert exported(bucket).written == 1
+    lake.sql(f"delete from lake.sim_gold.trade_features where event_ts >= timestamp '{HOURS[1].isoformat()}'")
+    report = exported(bucket)
+    assert (report.written, report.removed) == (0, 1)
+    assert [key for key in bucket.keys(bucket.prefix) if key.endswith(".parquet")] == [
+        bucket.key("BTC-USD", "2026-11-20", 12)
+    ]
+
+
+def test_a_scope_narrows_an_export_to_whole_folders_and_a_strangers_file_is_named(
+    lake: SparkSession, bucket: Bucket
+) -> None:
+    for product in ("BTC-USD", "ETH-USD"):
+        append(lake, bucket.settings, TRADE_FEATURES, features(product, 3))
+    scope = Scope("ETH-USD", HOURS[1] + timedelta(minutes=5), HOURS[1] + timedelta(minutes=6))
+    assert exported(bucket, scope).written == 1
+    assert [key for key in bucket.keys(bucket.prefix) if key.endswith(".parquet")] == [
+        bucket.key("ETH-USD", "2026-11-20", 13)
+    ]
+    assert exported(bucket).written == 5
+    bucket.put_bytes(f"{bucket.prefix}year=2026/x.parquet", b"")
+    with pytest.raises(CrawlError, match=r"year=2026/x.parquet: its folders are not"):
+        exported(bucket)
+
+
+@pytest.mark.parametrize("table", [TRADES, QUOTES, CANDLES, ASSET_PRICES], ids=lambda one: one.name)
+def test_silver_is_exported_by_product_and_date_and_reads_through_the_catalog(
+    lake: SparkSession, bucket: Bucket, table: Table
+) -> None:
+    layout = layouts.SILVER[table.name]
+    days = [NOON, NOON + timedelta(days=1), NOON + timedelta(days=1, hours=11)]
+    owners = ["BTC-USD", "ETH-USD", "BTC-USD"]
+    fixed = {layout.time_column: days, layout.owner_column: owners}
+    data = rows(table, 3, **fixed)
+    append(lake, bucket.settings, table, data)
+    report = export(bucket.settings, bucket.client, layout)
+    assert (report.written, report.rows) == (3, 3)
+    root = f"{bucket.settings.dataset}/export/silver/{table.name}/{layout.owner_column}="
+    assert [key for key in bucket.keys(root) if key.endswith(".parquet")] == [
+        f"{root}BTC-USD/event_date=2026-11-20/part-0.parquet",
+        f"{root}BTC-USD/event_date=2026-11-21/part-0.parquet",
+        f"{root}ETH-USD/event_date=2026-11-21/part-0.parquet",
+    ]
+    (first,) = parquet_at(bucket, f"{root}BTC-USD/event_date=2026-11-20/part-0.parquet").to_pylist()
+    assert first == {name: value for name, value in data.to_pylist()[0].items() if name != layout.owner_column}
+    crawled(bucket)
+    proofs = {one.table: one for one in prove(bucket.settings, glue.client(bucket.settings))}
+    assert proofs[f"sim_export.silver_{table.name}"].rows == 3
