@@ -22,6 +22,12 @@ def test_imports_run_one_way() -> None:
     assert "4 kept, 0 broken" in done.stdout
 
 
+def test_no_two_test_files_share_a_name() -> None:
+    """pytest imports them by their names: of two that are alike the second cannot be collected."""
+    names = [path.name for path in (PROJECT_FOLDER / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_a_backward_import_would_be_found(tmp_path: Path) -> None:
     """The check above can fail: a kernel that imports the lake breaks the layers."""
     tree = tmp_path / "marketflow"
