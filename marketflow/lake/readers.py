@@ -149,6 +149,10 @@ def _engine(settings: Settings) -> Any:
     for name in _EXTENSIONS:
         connection.load_extension(str(_extension_file(name)))
     connection.execute("set timezone = 'UTC'")
+    # the bucket is on this machine or beside it: a proxy that the environment names would carry its files away. Of
+    # DuckDB's two clients only this one can do without (curl reads the environment by itself).
+    connection.execute("set httpfs_client_implementation = 'httplib'")
+    connection.execute("set http_proxy = ''")
     connection.execute(_secret_statement(settings))
     return connection
 
