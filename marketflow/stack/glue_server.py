@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from moto.server import create_backend_app
+from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.serving import run_simple
 
 from marketflow.settings import load
