@@ -58,10 +58,10 @@ def crawl_catalog():
         return catalog.export_features(context, list(PARAMS))
 
     @task.branch
-    def choose() -> list[str]:
-        from marketflow_airflow import catalog
+    def choose() -> str:
+        from marketflow import settings
 
-        return catalog.chosen_way("publish", "describe_crawler", "create_crawler", "update_crawler")
+        return "publish" if settings.load().crawler == "own" else "describe_crawler"
 
     @task
     def publish(**context: Any) -> dict[str, Any]:
@@ -75,6 +75,12 @@ def crawl_catalog():
         from marketflow_airflow import catalog
 
         return catalog.crawler(settings.load())
+
+    @task.branch
+    def find_crawler(name: str) -> str:
+        from marketflow_airflow import catalog
+
+        return "update_crawler" if catalog.is_there(name) else "create_crawler"
 
     # our own crawl or AWS Glue's came before, and the other was left out
     @task(outlets=[CATALOG], trigger_rule="none_failed_min_one_success")
@@ -96,9 +102,9 @@ def crawl_catalog():
         fail_on_already_running=False,
         trigger_rule="none_failed_min_one_success",
     )
-    export_features() >> way >> [description, create_crawler, update_crawler]
+    export_features() >> way >> description
     way >> publish() >> proven
-    [create_crawler, update_crawler] >> run_crawler >> proven
+    find_crawler(description["Name"]) >> [create_crawler, update_crawler] >> run_crawler >> proven
 
 
 crawl_catalog()

@@ -44,6 +44,7 @@ TESTS_FOLDER = Path(__file__).parent
 LONGEST_FIRST = (
     "e2e/test_recorded_morning.py",
     "e2e/test_every_venue.py",
+    "e2e/test_raw_round_trip.py",
     "integration/test_silver_advance.py",
     "e2e/test_open_hour.py",
     "integration/test_backfill.py",
@@ -51,6 +52,7 @@ LONGEST_FIRST = (
     "integration/test_airflow_scheduler.py",
     "integration/test_quarantine.py",
     "integration/test_silver_close.py",
+    "integration/test_crawl_lake.py",
     "integration/test_airflow_lake.py",
     "integration/test_maintenance.py",
     "integration/test_gold_bars.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from marketflow.catalog.glue_tables import OWNER, GlueColumn, GluePartition, GlueTable
+from marketflow.catalog.glue_tables import OWNER, ROWS, SOURCE, GlueColumn, GluePartition, GlueTable
 from marketflow.errors import CrawlError
 
 Name = tuple[str, str]
@@ -90,6 +90,11 @@ def plan(
         notes=(
             *(f"{one.qualified}: new" for one in create),
             *(note for one, before in both for note in _column_notes(one, before)),
+            *(
+                f"{one.qualified}: a newer commit of the lake, {one.parameters[ROWS]} rows"
+                for one, before in both
+                if one.format == "iceberg" and one.parameters[SOURCE] != before.parameters.get(SOURCE)
+            ),
             *(f"{'.'.join(name)}: gone" for name in sorted(gone)),
             *(_partition_note(name, change) for name, change in changes.items() if change),
         ),

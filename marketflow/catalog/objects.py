@@ -45,4 +45,4 @@ def digest(*parts: str, objects: Iterable[DataObject] = ()) -> str:
 
 
 def _is_data(name: str) -> bool:
-    return bool(name) and not name.endswith("/") and not any(part[:1] in ("_", ".") for part in name.split("/"))
+    return not name.endswith("/") and not any(part[:1] in ("_", ".") for part in name.split("/"))

@@ -53,11 +53,11 @@ _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def files_of(paths: list[Path]) -> list[Path]:
-    """The files named, and of a folder those below it whose names end like a capture's."""
+    """The files named, and of a folder those below it whose names end like a capture's and do not begin with `_`."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(each for each in path.rglob("*") if each.is_file() and each.name.endswith(SUFFIXES))
+            found += sorted(each for each in path.rglob("*") if each.is_file() and _is_capture(each.name))
         elif path.is_file():
             found.append(path)
         else:
@@ -65,6 +65,11 @@ def files_of(paths: list[Path]) -> list[Path]:
     if not found:
         raise ConfigurationError(f"no capture in {', '.join(map(str, paths))}: looked for *{', *'.join(SUFFIXES)}")
     return found
+
+
+def _is_capture(name: str) -> bool:
+    """`_` in front marks what a tool keeps for itself beside the data, as `export` does."""
+    return name.endswith(SUFFIXES) and not name.startswith("_")
 
 
 def read(path: Path, venue: str | None = None, product_id: str | None = None) -> Iterator[Captured]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from marketflow.catalog.objects import listed
 from marketflow.errors import ConfigurationError
 from marketflow.settings import Settings
 from marketflow.stack import s3
@@ -41,8 +42,7 @@ def _fetched(settings: Settings, address: str, folder: Path) -> Path:
     """All that is below an address of the bucket, in folders as there."""
     bucket, _, prefix = address.removeprefix(SCHEME).partition("/")
     client = s3.client(settings)
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    keys = [item["Key"] for page in pages for item in page.get("Contents", ()) if not item["Key"].endswith("/")]
+    keys = [one.key for one in listed(client, bucket, prefix)]
     for key in keys:
         target = folder / key
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -36,18 +36,11 @@ def export_features(context: Mapping[str, Any], known: Collection[str]) -> dict[
     return report.as_dict()
 
 
-def chosen_way(own: str, description: str, create: str, update: str) -> list[str]:
-    """The task ids to go on with: our own crawl, or Glue's crawler, which is there already or not."""
+def is_there(name: str) -> bool:
+    """Whether Glue has a crawler of this name."""
     from airflow.providers.amazon.aws.hooks.glue_crawler import GlueCrawlerHook
 
-    from marketflow import settings
-
-    configuration = settings.load()
-    if configuration.crawler == "own":
-        return [own]
-    name = crawler(configuration)["Name"]
-    exists = GlueCrawlerHook(aws_conn_id=CONNECTION_ID).has_crawler(name)
-    return [description, update if exists else create]
+    return bool(GlueCrawlerHook(aws_conn_id=CONNECTION_ID).has_crawler(name))
 
 
 def crawler(configuration: Settings) -> dict[str, Any]:

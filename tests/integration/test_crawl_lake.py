@@ -108,7 +108,7 @@ def test_a_published_table_reads_after_the_lake_has_deleted_its_metadata_file(
         append(lake, settings, TRADES, rows(TRADES, 5, seed=seed))
     assert source.removeprefix("s3://lake/") not in bucket.keys(source.removeprefix("s3://lake/"))
     assert by_glue(settings, TRADES).num_rows == 5
-    crawled(bucket)
+    assert crawled(bucket).changes == ("sim_silver.trades: a newer commit of the lake, 120 rows",)
     assert by_glue(settings, TRADES).num_rows == 24 * 5
     # the copy before stays for whoever is reading it; older ones go
     append(lake, settings, TRADES, rows(TRADES, 5, seed=99))

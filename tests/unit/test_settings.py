@@ -60,6 +60,16 @@ def test_a_wrong_setting_is_named_in_one_line(
     assert caught.value.exit_code == 2
 
 
+def test_glues_own_crawler_is_for_aws_and_needs_a_role(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"MARKETFLOW_CRAWLER: glue needs MARKETFLOW_DEPLOYMENT=aws and"):
+        load(home=tmp_path, crawler="glue", glue_crawler_role="role")
+    with pytest.raises(ConfigurationError, match="MARKETFLOW_GLUE_CRAWLER_ROLE"):
+        load(home=tmp_path, crawler="glue", deployment="aws")
+    made = load(home=tmp_path, crawler="glue", deployment="aws", glue_crawler_role="role")
+    assert made.glue_endpoint is None
+    assert load(home=tmp_path, glue_port=5).glue_endpoint == "http://127.0.0.1:5"
+
+
 def test_a_missing_secret_says_how_secrets_come_to_be(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="run `make up`"):
         load(home=tmp_path).secret("postgres_airflow")
