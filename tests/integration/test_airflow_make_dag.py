@@ -64,7 +64,10 @@ def test_a_dag_runs_on_the_stacks_connections_and_leaves_its_metadata_alone(serv
 def test_a_dag_that_is_not_there_is_answered_with_those_that_are(server):
     done = make_dag(server, "gold_bar", "2026-11-20T05:00")
     assert done.returncode == 2
-    assert "make dag: there is no Dag 'gold_bar'; there are advance, backfill_history, crawl_catalog, gold_bars" in done.stderr
+    assert (
+        "make dag: there is no Dag 'gold_bar'; there are advance, backfill_history, crawl_catalog, gold_bars"
+        in done.stderr
+    )
 
 
 def scripts_airflow(server, *arguments):

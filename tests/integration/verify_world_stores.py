@@ -267,8 +267,12 @@ def top_movers(world: World) -> list[Row]:
     return result
 
 
+# of gold.product_day nothing is written here: test_gold_days has it judged
+WRITTEN = tuple(table for table in gold.GOLD_TABLES if table is not gold.PRODUCT_DAY)
+
+
 def write_postgres(world: World) -> None:
-    copies = {table.qualified: world.rows[table.qualified] for table in gold.GOLD_TABLES}
+    copies = {table.qualified: world.rows[table.qualified] for table in WRITTEN}
     copies |= {
         "live.asset_observation": world.rows["silver.asset_prices"],
         "live.price_metrics": world.rows["gold.price_metrics"],
@@ -298,11 +302,7 @@ def write_ops(world: World, connection: psycopg.Connection[Any]) -> None:
     connection.cursor().executemany(
         "insert into ops.publish_audit (table_name, last_snapshot_id, published_at, hours, row_count) "
         "values (%s, %s, now(), 1, 1)",
-        [
-            (table.qualified, world.snapshot(table.qualified))
-            for table in gold.GOLD_TABLES
-            if table is not gold.PRODUCT_DAY  # nothing of it is written here: test_gold_days has it judged
-        ],
+        [(table.qualified, world.snapshot(table.qualified)) for table in WRITTEN],
     )
     connection.execute(
         "insert into ops.trade_gap values "
