@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -113,14 +114,15 @@ def test_a_replay_of_the_export_publishes_the_same_bytes_keys_and_headers(
     assert not kept.exists()
     assert summary.messages == 60
     for topic, expected in put_rows.items():
-        found = consumed(target, topic)[len(before[topic]) :]
+        # other tests of this stack have replayed other keys
+        found = list((Counter(consumed(target, topic)) - Counter(before[topic])).elements())
         assert sorted(found) == sorted(
             (row["key"], row["value"], json.dumps(json.loads(row["headers"]) | {"origin": "replay"}, sort_keys=True))
             for row in expected
         )
         # of one key in the order in which they came
         for key in ("binance|0", "binance|1"):
-            numbers = [int(json.loads(headers)["n"]) for one, _, headers in found if one == key]
+            numbers = [int(json.loads(said)["n"]) for one, _, said in consumed(target, topic) if one == key]
             assert numbers == sorted(numbers)
 
 
