@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from marketflow.contracts import gold, silver
+from marketflow.errors import InputError
 from marketflow.features import files, frames
 from marketflow.features.prices import price_metrics
 from marketflow.features.trades.catalogue import CATALOGUE
@@ -41,10 +42,13 @@ class Built:
     trades: int
     rows: int = 0
     left_out: int = 0
+    # of the rows those that found a quote; None without a file of quotes
+    quoted: int | None = None
 
     def __str__(self) -> str:
         left_out = f", {self.left_out:,} left out ({LOOKBACK} trades before a row are needed)" if self.left_out else ""
-        return f"{self.venue} {self.product_id}: {self.trades:,} trades, {self.rows:,} rows{left_out}"
+        quoted = "" if self.quoted is None else f", {self.quoted:,} of them with a quote"
+        return f"{self.venue} {self.product_id}: {self.trades:,} trades, {self.rows:,} rows{quoted}{left_out}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +78,23 @@ def build_features(
     keeps them, with nulls where a window is not full. Targets are null where fewer than 50 trades follow.
 
     Raises:
-        InputError: a file cannot be read, or lacks a column.
+        InputError: a file cannot be read, or lacks a column; a quote is no quote, or contradicts another of its
+            sequence; `out` cannot be written, or is one of the inputs.
         KernelError: the trades are none (a doubled id, a size of zero, an unknown taker's side).
     """
+    files.check_place(out, trades, quotes)
     needed = tuple(name for name in TRADE_COLUMNS if name not in OPTIONAL)
     tape = files.read(trades, silver.TRADES, needed, OPTIONAL)
     book = None
     if quotes is not None:
         quoted = tuple(name for name in QUOTE_COLUMNS if name not in OPTIONAL_QUOTES)
         book = files.read(quotes, silver.QUOTES, quoted, OPTIONAL_QUOTES)
+        _check_quotes(book, quotes)
     done: list[Built] = []
 
     def parts() -> Iterator[pl.DataFrame]:
         for market, own in tape.partition_by(MARKET, as_dict=True, maintain_order=True).items():
-            built = Built(str(market[0]), str(market[1]), own.height)
+            built = Built(str(market[0]), str(market[1]), own.height, quoted=None if book is None else 0)
             done.append(built)
             mine = (
                 None if book is None else book.filter(pl.col("venue") == market[0], pl.col("product_id") == market[1])
@@ -96,6 +103,8 @@ def build_features(
                 kept = rows if keep_warmup else rows.filter(pl.col("history") >= LOOKBACK)
                 built.rows += kept.height
                 built.left_out += rows.height - kept.height
+                if built.quoted is not None:
+                    built.quoted += kept["quote_join"].count()
                 yield kept
             say(str(built))
 
@@ -103,6 +112,25 @@ def build_features(
         say(f"{trades}: no trades")
     rows = files.write(out, parts(), schema(CATALOGUE.values()))
     return Report(out, rows, done)
+
+
+def _check_quotes(book: pl.DataFrame, path: Path) -> None:
+    """Refuse what silver.quotes never holds."""
+    negative = (pl.col(name) < 0 for name in ("best_bid_size", "best_ask_size"))
+    wrong = book.filter(pl.any_horizontal(pl.col("best_bid") <= 0, pl.col("best_ask") <= 0, *negative))
+    if wrong.height:
+        raise InputError(
+            f"{path}: the quote of {wrong.item(0, 'event_ts')} has a price that is not above zero, or a negative size "
+            f"({wrong.height:,} such quotes)"
+        )
+    key = ("venue", "product_id", "sequence")
+    told = book.filter(pl.col("sequence").is_not_null()).unique()
+    doubled = told.filter(pl.struct(key).is_duplicated())
+    if doubled.height:
+        raise InputError(
+            f"{path}: quotes of {doubled.item(0, 'product_id')} with sequence {doubled.item(0, 'sequence')} contradict "
+            f"each other ({doubled.select(key).n_unique():,} such sequences)"
+        )
 
 
 def chunks(trades: pl.DataFrame, quotes: pl.DataFrame | None, size: int = CHUNK) -> Iterator[pl.DataFrame]:
@@ -128,9 +156,10 @@ def build_metrics(prices: Path, out: Path) -> Report:
     """Write the short-term measures of every observation in a file of prices (columns of silver.asset_prices).
 
     Raises:
-        InputError: the file cannot be read, or lacks a column.
+        InputError: the file cannot be read, or lacks a column; `out` cannot be written, or is the file itself.
         KernelError: an observation occurs twice, or a price is not above zero.
     """
+    files.check_place(out, prices)
     optional = tuple(name for name in _PRICE_COLUMNS if name not in _PRICES_NEEDED)
     measures = price_metrics(files.read(prices, silver.ASSET_PRICES, _PRICES_NEEDED, optional))
     return Report(out, files.write(out, [measures], frames.schema(gold.PRICE_METRICS)))

@@ -48,10 +48,12 @@ def walk_forward(
     Source: López de Prado (2018), Advances in Financial Machine Learning, chapter 7.
 
     Raises:
-        InputError: fewer rows than that takes.
+        InputError: fewer rows than that takes, or a number that means nothing.
     """
     if rows < 0 or folds < 1 or horizon < 0 or embargo < 0 or least_train_rows < 1:
         raise InputError("rows, horizon and embargo must not be negative, folds and least_train_rows at least 1")
+    if train_rows is not None and train_rows < least_train_rows:
+        raise InputError(f"train_rows is {train_rows:,}: at least {least_train_rows:,} must be left to train on")
     block = rows // (folds + 1)
     if block - horizon - embargo < least_train_rows:
         raise InputError(

@@ -108,7 +108,7 @@ def choose(frame: pl.DataFrame, horizon: int, features: Sequence[str] | None = N
 
     Raises:
         InputError: no rows, none final, none with a target, two products, a column that is missing, a feature that
-            reads the future.
+            reads the future; a trade twice, a null in what orders and describes a trade, a direction that is none.
     """
     names = checked_features(usable_features() if features is None else features)
     goal = target(horizon)
@@ -116,6 +116,7 @@ def choose(frame: pl.DataFrame, horizon: int, features: Sequence[str] | None = N
     if missing:
         raise InputError(f"no column {', '.join(missing)}; rows of gold.trade_features or of `features build` have it")
     venue, product_id = _market(frame)
+    _check(frame, goal, f"{venue} {product_id}")
     final, kept = _learnable(_in_order(frame), goal, f"{venue} {product_id}")
     matrix = kept.select(pl.col(name).cast(pl.Float64).fill_null(float("nan")) for name in names).to_numpy(order="c")
     times: Any = kept.select(first=pl.col("event_ts").min(), last=pl.col("event_ts").max()).row(0)
@@ -135,6 +136,19 @@ def choose(frame: pl.DataFrame, horizon: int, features: Sequence[str] | None = N
         not_final=frame.height - final.height,
         without_target=final.height - kept.height,
     )
+
+
+def _check(frame: pl.DataFrame, goal: str, market: str) -> None:
+    """Rows as the table has them: doubled ones would pass for evidence."""
+    for name in ("trade_id", "event_ts", "is_final", "is_buy"):
+        if frame[name].null_count():
+            raise InputError(f"{name} is null in {frame[name].null_count():,} rows of {market}")
+    doubled = frame.height - frame["trade_id"].n_unique()
+    if doubled:
+        raise InputError(f"{doubled:,} rows of {market} tell of a trade that another row tells of already")
+    other = frame.filter(~pl.col(goal).is_in([0, 1]))
+    if other.height:
+        raise InputError(f"{goal} is {other.item(0, goal)} in {other.height:,} rows of {market}: it is 0 or 1, or null")
 
 
 def _learnable(ordered: pl.DataFrame, goal: str, market: str) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from marketflow.errors import ConfigurationError
+from marketflow.errors import ConfigurationError, InputError
 from marketflow.forecast import store
 from marketflow.forecast.lake import Wish, rows_of_file, rows_of_lake
 from marketflow.forecast.record import Record, record
@@ -38,8 +38,12 @@ def train_on_file(path: Path, out: Path, horizon: int, product_id: str | None, v
     """Train on rows of a file; model and record go to a folder. No server is asked.
 
     Raises:
-        InputError: as `forecast.lake.rows_of_file`, rows of two markets, and too few rows.
+        InputError: as `forecast.lake.rows_of_file`, rows of two markets, too few rows; no folder can be made.
     """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: the folder for the model cannot be made: {error.strerror or error}") from error
     frame, source = rows_of_file(path, horizon, product_id, venue)
     trained = train(choose(frame, horizon))
     kept = record(trained, source, datetime.now(UTC))

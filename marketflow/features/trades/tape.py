@@ -128,7 +128,11 @@ def _last_before(trades: pl.DataFrame, book: pl.DataFrame, key: str) -> pl.DataF
     """For each trade that has one its last quote below it by this key."""
     rows = trades.select("row", key).sort(key)
     # of quotes of one time the highest sequence was last, in whatever order they are given
-    ordered = book.sort(key, "event_us", "sequence", nulls_last=False)
+    by = list(dict.fromkeys((key, "event_us", "sequence")))
+    ordered = book.sort(by, nulls_last=False)
+    if ordered.height > 1 and (ordered.select(pl.struct(by).rle_id()).item(-1, 0) + 1) < ordered.height:
+        # nothing tells which of them was last: always the same one, then
+        ordered = book.sort([*by, *_BOOK_UNITS], nulls_last=False)
     listed = ordered.select(pl.col(key), pl.col("event_us").alias("quote_us"), *_BOOK_UNITS)
     joined = rows.join_asof(listed, on=key, strategy="backward", allow_exact_matches=False)
     how = "event_ts" if key == "event_us" else key

@@ -77,10 +77,11 @@ def test_a_file_gives_the_kernels_rows_in_any_order_and_any_chunk(
     ]
     assert_frame_equal(built, pl.concat(whole).sort("product_id", "trade_id"), rel_tol=1e-12, abs_tol=1e-15)
     assert report.rows == built.height == 2_100 + 200
+    needed = "left out (500 trades before a row are needed)"
     assert sorted(said) == [
-        "coinbase_exchange BTC-USD: 2,600 trades, 2,100 rows, 500 left out (500 trades before a row are needed)",
-        "coinbase_exchange ETH-USD: 700 trades, 200 rows, 500 left out (500 trades before a row are needed)",
-        "coinbase_exchange SOL-USD: 300 trades, 0 rows, 300 left out (500 trades before a row are needed)",
+        f"coinbase_exchange BTC-USD: 2,600 trades, 2,100 rows, 2,100 of them with a quote, 500 {needed}",
+        f"coinbase_exchange ETH-USD: 700 trades, 200 rows, 200 of them with a quote, 500 {needed}",
+        f"coinbase_exchange SOL-USD: 300 trades, 0 rows, 0 of them with a quote, 300 {needed}",
     ]
     for one in report.products:
         assert one.rows + one.left_out == one.trades
@@ -129,7 +130,7 @@ def test_no_trades_are_an_empty_file_with_its_columns(tape: pl.DataFrame, tmp_pa
             lambda t: t.with_columns(size=pl.lit(Decimal(-1), frames.MONEY)),
             "size of trade 1000 is -1: it must be",
         ),
-        (lambda t: t.with_columns(price=pl.lit(None, frames.MONEY)), r"price of trade 1000 is null \(300"),
+        (lambda t: t.with_columns(price=pl.lit(None, frames.MONEY)), "column price is empty in 300 of 300 rows"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name_and_leaves_the_old_file(
@@ -141,6 +142,116 @@ def test_what_does_not_fit_is_refused_by_name_and_leaves_the_old_file(
         offline.build_features(tmp_path / "trades.parquet", tmp_path / "out.parquet")
     assert (tmp_path / "out.parquet").read_text() == "what was there"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "trades.parquet"]
+
+
+def test_a_name_is_a_name_and_no_pattern(tape: pl.DataFrame, tmp_path: Path) -> None:
+    tape.with_columns(product_id=pl.lit("ETH-USD")).head(600).write_parquet(tmp_path / "tape1.parquet")
+    own = trades(600)
+    own.write_parquet(tmp_path / "tape[1].parquet")
+    own.write_csv(tmp_path / "tape[2].csv")
+    for name in ("tape[1].parquet", "tape[2].csv"):
+        built = offline.build_features(tmp_path / name, tmp_path / "out.parquet")
+        assert [(one.product_id, one.trades) for one in built.products] == [("BTC-USD", 600)]
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_read(tape: pl.DataFrame, tmp_path: Path) -> None:
+    trades_file = tmp_path / "trades.parquet"
+    tape.write_parquet(trades_file)
+    (tmp_path / "folder.parquet").mkdir()
+    (tmp_path / "file").write_text("")
+    before = trades_file.read_bytes()
+    for out, says in (
+        (trades_file, "is read too, and would be lost"),
+        (tmp_path / "folder.parquet", "is a folder; name a file"),
+        (tmp_path / "nowhere" / "out.parquet", "there is no folder"),
+        (tmp_path / "file" / "out.parquet", "there is no folder"),
+    ):
+        with pytest.raises(InputError, match=says):
+            offline.build_features(trades_file, out)
+    assert trades_file.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.parquet", "trades.parquet"]
+    # a name as long as names may be
+    assert offline.build_features(trades_file, tmp_path / f"{'a' * 251}.csv").rows
+
+
+@pytest.mark.parametrize("text", ["0.1234567890123456789", "1.5e-19", "0.0000000000000000004", "12345e-20"])
+def test_a_digit_beyond_the_eighteenth_place_is_refused_and_not_rounded(tmp_path: Path, text: str) -> None:
+    rows = trades(3)
+    rows.with_columns(size=pl.lit(text)).write_csv(tmp_path / "trades.csv")
+    with pytest.raises(InputError, match=r"column size: .* has digits beyond the 18th place \(3 such"):
+        offline.build_features(tmp_path / "trades.csv", tmp_path / "out.parquet")
+    # zeros behind it are no digits that are lost, and powers of ten are welcome
+    for harmless in ("0.1000000000000000000000", "1.5e-7"):
+        rows.with_columns(size=pl.lit(harmless)).write_csv(tmp_path / "trades.csv")
+        assert offline.build_features(tmp_path / "trades.csv", tmp_path / "out.parquet").products[0].trades == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda q: q.with_columns(best_bid=pl.lit(Decimal(-5), frames.MONEY)), "a price that is not above zero"),
+        (lambda q: q.with_columns(best_ask=pl.lit(Decimal(0), frames.MONEY)), "a price that is not above zero"),
+        (lambda q: q.with_columns(best_bid_size=pl.lit(Decimal(-5), frames.MONEY)), "or a negative size"),
+        (lambda q: q.with_columns(best_bid=pl.lit(None, frames.MONEY)), "column best_bid is empty in"),
+        (lambda q: q.with_columns(event_ts=pl.lit(None, frames.TIMESTAMP)), "column event_ts is empty in"),
+        (
+            lambda q: pl.concat([q, q.head(1).with_columns(best_bid=pl.lit(Decimal(1), frames.MONEY))]),
+            r"with sequence \d+ contradict each other \(1 such",
+        ),
+    ],
+)
+def test_a_quote_that_is_none_or_contradicts_another_is_refused(tmp_path: Path, change: object, says: str) -> None:
+    trades(300).write_parquet(tmp_path / "trades.parquet")
+    change(quotes(trades(300))).write_parquet(tmp_path / "quotes.parquet")  # type: ignore[operator]
+    with pytest.raises(InputError, match=says):
+        offline.build_features(
+            tmp_path / "trades.parquet", tmp_path / "out.parquet", tmp_path / "quotes.parquet", keep_warmup=True
+        )
+
+
+def test_quotes_of_one_time_and_no_sequence_give_one_answer_in_any_order(tmp_path: Path) -> None:
+    rows = trades(300)
+    book = quotes(rows).with_columns(sequence=pl.lit(None, pl.Int64))
+    other = book.with_columns(best_bid=pl.lit(Decimal(1), frames.MONEY))
+    rows.write_parquet(tmp_path / "trades.parquet")
+    made = []
+    for number, both in enumerate((pl.concat([book, other]), pl.concat([other, book]).reverse())):
+        both.write_parquet(tmp_path / f"quotes{number}.parquet")
+        built = offline.build_features(
+            *(tmp_path / "trades.parquet", tmp_path / "out.parquet", tmp_path / f"quotes{number}.parquet"),
+            keep_warmup=True,
+        )
+        made.append(pl.read_parquet(tmp_path / "out.parquet"))
+        assert built.products[0].quoted == made[-1]["best_bid"].count() > 0
+        assert "of them with a quote" in str(built.products[0])
+    assert made[0].equals(made[1])
+
+
+def test_columns_that_may_be_missing_may_be_empty(tmp_path: Path) -> None:
+    trades(300).with_columns(sequence=None).write_parquet(tmp_path / "trades.parquet")
+    quotes(trades(300)).with_columns(best_bid_size=None, sequence=None).write_parquet(tmp_path / "quotes.parquet")
+    offline.build_features(tmp_path / "trades.parquet", tmp_path / "out.parquet", tmp_path / "quotes.parquet")
+    text = trades(300).cast({"sequence": pl.String}).with_columns(sequence=pl.lit(""))
+    text.write_csv(tmp_path / "trades.csv", quote_style="always", datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")
+    assert offline.build_features(tmp_path / "trades.csv", tmp_path / "out.parquet").products[0].trades == 300
+
+
+def test_an_observation_without_its_key_is_refused(tmp_path: Path) -> None:
+    rows = pl.DataFrame(
+        {
+            "source": ["coingecko"] * 2,
+            "asset_id": ["bitcoin", None],
+            "vs_currency": ["usd"] * 2,
+            "last_updated": ["2026-11-21T10:00:00Z", "2026-11-21T10:01:00Z"],
+            "price": ["1", "2"],
+        }
+    )
+    rows.write_csv(tmp_path / "prices.csv")
+    with pytest.raises(InputError, match="column asset_id is empty in 1 of 2 rows"):
+        offline.build_metrics(tmp_path / "prices.csv", tmp_path / "out.csv")
+    rows.with_columns(asset_id=pl.lit("bitcoin"), last_updated=None).write_csv(tmp_path / "prices.csv")
+    with pytest.raises(InputError, match="column last_updated is empty in 2 of 2 rows"):
+        offline.build_metrics(tmp_path / "prices.csv", tmp_path / "out.csv")
 
 
 def test_a_file_that_is_none_is_said(tmp_path: Path) -> None:

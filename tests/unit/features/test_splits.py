@@ -59,6 +59,9 @@ def test_it_walks_forward_and_grows_or_slides() -> None:
         ({"rows": 1_000, "least_train_rows": 500}, "at least 500 must be left to train on"),
         ({"rows": 1_000, "folds": 0}, "folds and least_train_rows at least 1"),
         ({"rows": 1_000, "horizon": -1}, "must not be negative"),
+        ({"rows": 1_000, "train_rows": 0}, "train_rows is 0: at least 1 must be left"),
+        ({"rows": 1_000, "train_rows": -5}, "train_rows is -5: at least 1"),
+        ({"rows": 1_000, "train_rows": 10, "least_train_rows": 20}, "train_rows is 10: at least 20"),
     ],
 )
 def test_too_few_rows_or_a_wrong_number_are_said(wrong: dict[str, int], says: str) -> None:

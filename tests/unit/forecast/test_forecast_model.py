@@ -136,6 +136,10 @@ def test_what_cannot_be_trained_on_is_said() -> None:
         (frame.with_columns(target_direction_10=None), 10, "none of the 4,450 final rows .* has target_direction_10"),
         (frame.drop("is_final", "rsi_14_trades"), 10, "no column is_final, rsi_14_trades"),
         (frame, 20, "horizon 20: there is 10 and 50"),
+        (pl.concat([frame, frame.head(3)]), 10, "3 rows of binance BTC-USDT tell of a trade that another row tells of"),
+        (frame.with_columns(trade_id=pl.lit(None, pl.Int64)), 10, "trade_id is null in 4,500 rows"),
+        (frame.with_columns(is_buy=pl.lit(None, pl.Boolean)), 10, "is_buy is null in 4,500 rows"),
+        (frame.with_columns(target_direction_10=pl.lit(-1)), 10, "target_direction_10 is -1 in 4,500 rows"),
     ):
         with pytest.raises(InputError, match=why):
             choose(given, horizon)
