@@ -48,9 +48,10 @@ class AlertError(MarketflowError):
 class QualityError(MarketflowError):
     """A hard check failed; carries the checks' names and the command that mends it."""
 
-    def __init__(self, message: str, *, checks: tuple[str, ...], cause: str, command: str) -> None:
-        """`cause` is what was found, in a sentence; `command` is what to run."""
+    def __init__(self, message: str, *, checks: tuple[str, ...], cause: str, command: str, told: bool = False) -> None:
+        """`cause` is what was found, in a sentence; `command` is what to run; `told`: alerts have gone out already."""
         super().__init__(message)
+        self.told = told
         self.checks = checks
         self.cause = cause
         self.command = command

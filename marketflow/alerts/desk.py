@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from marketflow.alerts import delivery, message
 from marketflow.alerts.message import Alert, Notice
@@ -88,6 +88,14 @@ def settle(settings: Settings, family: str, alerts: Iterable[Alert], *, now: dat
     with book(settings) as held:
         over = [one.alert_key for one in held.all_open() if one.alert_key.startswith(family)]
         return outcomes + [_end(settings, held, key, now or datetime.now(UTC)) for key in over if key not in keys]
+
+
+def listed(settings: Settings, limit: int) -> list[dict[str, Any]]:
+    """Alerts, open ones first and then the newest; only the open ones while PostgreSQL is away."""
+    with book(settings) as held:
+        episodes = held.newest(limit)
+    names = ("alert_key", "title", "severity", "opened_at", "closed_at", "times_seen", "sent_at", "recovery_sent_at")
+    return [{name: getattr(one, name) for name in (*names, "failed_sends", "last_error")} for one in episodes]
 
 
 def _end(settings: Settings, held: Book, key: str, moment: datetime) -> Outcome:

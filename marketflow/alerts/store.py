@@ -36,6 +36,11 @@ _WRITE = (
 )
 _OPEN = f"select {', '.join(_NAMES)} from ops.alert where closed_at is null"  # noqa: S608 - as above
 
+_NEWEST = (
+    f"select {', '.join(_NAMES)} from ops.alert "  # noqa: S608 - as above
+    "order by closed_at desc nulls first, opened_at desc limit %s"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Episode:
@@ -84,6 +89,14 @@ class Book:
     def all_open(self) -> list[Episode]:
         """Every open alert, oldest first."""
         return sorted(self._open.values(), key=lambda one: one.opened_at)
+
+    def newest(self, limit: int) -> list[Episode]:
+        """Open alerts and, where PostgreSQL answers, those that are over; the newest first within each."""
+        if self._connection is None:
+            return self.all_open()[::-1][:limit]
+        with self._connection.cursor(row_factory=dict_row) as cursor:
+            rows = cursor.execute(_NEWEST, (limit,)).fetchall()
+        return [Episode(**row) for row in rows]
 
     def save(self, episode: Episode) -> None:
         """Keep it: in PostgreSQL, or in the file until PostgreSQL is there."""

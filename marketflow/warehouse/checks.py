@@ -89,7 +89,7 @@ class Result:
 @cache
 def sql_checks() -> tuple[Check, ...]:
     """Every check of the folder, a generic one once for each gold table."""
-    return tuple(check for path in sorted(FOLDER.glob("*.sql")) for check in _read(path))
+    return tuple(check for path in sorted(FOLDER.glob("*.sql")) for check in read_header(path))
 
 
 def gates_of(table: Table) -> list[Check]:
@@ -97,7 +97,12 @@ def gates_of(table: Table) -> list[Check]:
     return [check for check in sql_checks() if check.gates and check.subject == table.qualified]
 
 
-def _read(path: Path) -> Iterator[Check]:
+def read_header(path: Path) -> Iterator[Check]:
+    """The check of one file; of a file about every gold table one for each.
+
+    Raises:
+        ContractError: the header lacks a field, or says what it may not.
+    """
     text = path.read_text()
     header = {name: " ".join(said.split("\n-- ")) for name, said in _HEADER.findall(text)}
     if tuple(header) != _FIELDS:

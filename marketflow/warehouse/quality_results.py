@@ -48,14 +48,16 @@ def trim(connection: Connection) -> int:
     return connection.execute("delete from ops.quality_result where checked_at < now() - %s", (KEPT,)).rowcount
 
 
-def history(settings: Settings, check_name: str | None, limit: int) -> list[dict[str, Any]]:
-    """Newest results first, of one check or of all."""
+def history(
+    settings: Settings, check_name: str | None, limit: int, *, subject: str | None = None
+) -> list[dict[str, Any]]:
+    """Newest results first, of one check or of all, of one table or of all."""
     return _rows(
         settings,
         "select checked_at, check_name, stage, outcome, severity, owner, failing_rows, detail, run_id "
-        "from ops.quality_result where %(name)s::text is null or check_name = %(name)s "
-        "order by checked_at desc limit %(limit)s",
-        {"name": check_name, "limit": limit},
+        "from ops.quality_result where (%(name)s::text is null or check_name = %(name)s) "
+        "and (%(subject)s::text is null or subject = %(subject)s) order by checked_at desc limit %(limit)s",
+        {"name": check_name, "subject": subject, "limit": limit},
     )
 
 

@@ -10,4 +10,4 @@ select
     unjudged
 from ops.quality_trend
 where day > now() - make_interval(days => $days)
-order by day desc, pass_rate_pct nulls first, check_name
+order by day desc, pass_rate_pct asc nulls first, check_name asc
