@@ -298,7 +298,8 @@ def write_ops(world: World, connection: psycopg.Connection[Any]) -> None:
     connection.cursor().executemany(
         "insert into ops.publish_audit (table_name, last_snapshot_id, published_at, hours, row_count) "
         "values (%s, %s, now(), 1, 1)",
-        [(table.qualified, world.snapshot(table.qualified)) for table in gold.GOLD_TABLES],
+        # no day has ended in this world, so gold.product_day has no snapshot that could be published
+        [(one.qualified, world.snapshot(one.qualified)) for one in gold.GOLD_TABLES if world.rows[one.qualified]],
     )
     connection.execute(
         "insert into ops.trade_gap values "
