@@ -113,7 +113,7 @@ def check_alerts() -> None:
 
     found, told = tell_of_lateness(_settings(), say=_say_on_stderr)
     for one in found:
-        typer.echo(one.alert().text)
+        typer.echo(f"{one.title}\n  {one.cause}\n  run: {one.command}")
     raise typer.Exit(0 if told and not found else 1)
 
 

@@ -68,26 +68,46 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """A layer that is late, or that nothing new reaches (`quiet`): its age, the cause that was found, what to run."""
+    """A layer that is late, or that nothing new reaches (`quiet`): its age, the cause that was found, what to run.
+
+    `follows` says that another one is the cause, or that another alert tells of it.
+    """
 
     table: str
     age_s: float
     cause: str
     command: str
     quiet: bool = False
+    follows: bool = False
 
-    def alert(self) -> Alert:
-        """For the desk."""
+    @property
+    def title(self) -> str:
+        """One line."""
         age = spoken(timedelta(seconds=self.age_s))
-        what = "has had nothing new for" if self.quiet else "is late: complete through"
-        return Alert(
-            key=f"layer:{self.table}",
-            title=f"{self.table} {what} {age}{'' if self.quiet else ' ago'}",
-            cause=self.cause,
-            command=self.command,
-            layer=self.table,
-            age_s=round(self.age_s, 1),
-        )
+        return f"{self.table} " + (f"has had nothing new for {age}" if self.quiet else f"is late: complete {age} ago")
+
+
+def alerts(found: Sequence[Late]) -> list[Alert]:
+    """One alert a layer, by its oldest table; what is late because of an earlier layer is not told again."""
+    groups: dict[tuple[str, bool], list[Late]] = {}
+    for one in found:
+        if not one.follows:
+            groups.setdefault((one.table.split(".")[0], one.quiet), []).append(one)
+    return [_alert(layer, quiet, several) for (layer, quiet), several in groups.items()]
+
+
+def _alert(layer: str, quiet: bool, several: Sequence[Late]) -> Alert:
+    oldest = max(several, key=lambda one: one.age_s)
+    others = sorted(one.table for one in several if one is not oldest)
+    return Alert(
+        key=f"layer:{layer}{':quiet' if quiet else ''}",
+        title=oldest.title + (f"; so {'are' if len(others) > 1 else 'is'} {', '.join(others)}" if others else ""),
+        cause="; ".join(dict.fromkeys(one.cause for one in [oldest, *several])),
+        command=oldest.command,
+        layer=oldest.table,
+        age_s=round(oldest.age_s, 1),
+        more={"tables": {one.table: round(one.age_s, 1) for one in several}},
+    )
 
 
 def find(settings: Settings, *, now: datetime | None = None) -> list[Late]:
@@ -106,7 +126,7 @@ def causes(facts: Facts, now: datetime) -> list[Late]:
     found = []
     for name, layer in sorted(late.items(), key=lambda item: ("bsg".index(item[0][0]), item[0])):
         cause, command = _cause(name, late, facts, now)
-        found.append(Late(name, layer.age_s, cause, command))
+        found.append(Late(name, layer.age_s, cause, command, follows=_before(name) in late))
     for layer in facts.layers:
         quiet = _quiet(layer, facts, now) if layer.table_name not in late else None
         if quiet:
@@ -114,8 +134,14 @@ def causes(facts: Facts, now: datetime) -> list[Late]:
     for table, why in sorted(facts.refused.items()):
         age_s = next((layer.age_s for layer in facts.layers if layer.table_name == table), 0.0)
         command = f"marketflow quality history --table {table}"
-        found.append(Late(f"postgres {table}", age_s, f"a hard check keeps its rows out of PostgreSQL: {why}", command))
+        cause = f"a hard check keeps its rows out of PostgreSQL: {why}"
+        # the task of its publication has failed, and told of it
+        found.append(Late(f"postgres {table}", age_s, cause, command, follows=True))
     return found
+
+
+def _before(name: str) -> str | None:
+    return _BRONZE_OF.get(name) or _SILVER_OF.get(name)
 
 
 def _is_late(layer: Layer) -> bool:
@@ -126,7 +152,7 @@ def _is_late(layer: Layer) -> bool:
 def _cause(name: str, late: Mapping[str, Layer], facts: Facts, now: datetime) -> tuple[str, str]:
     if name.startswith("bronze."):
         return _cause_in_stream(facts, now)
-    before = _BRONZE_OF.get(name) or _SILVER_OF.get(name)
+    before = _before(name)
     if before is not None and before in late:
         cause, command = _cause(before, late, facts, now)
         return f"{before} before it is late: {cause}", command

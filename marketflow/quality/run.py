@@ -173,7 +173,7 @@ def tell_of_lateness(
         say(str(desk.tell(settings, away, now=now)))
         return [], False
     outcomes = [desk.recover(settings, POSTGRES_KEY, now=now)]
-    outcomes += desk.settle(settings, "layer:", [one.alert() for one in found], now=now)
+    outcomes += desk.settle(settings, "layer:", late.alerts(found), now=now)
     for outcome in outcomes:
         if outcome.what != "nothing":
             say(str(outcome))

@@ -26,7 +26,7 @@ def lateness() -> list[str]:
     found, asked = tell_of_lateness(settings.load(), say=_log.info)
     if not asked:
         raise RuntimeError("PostgreSQL does not answer, so no layer's age is known: `marketflow logs postgres`")
-    lines = [one.alert().text.replace("\n", " ") for one in found]
+    lines = [f"{one.title}. {one.cause}. Run: {one.command}" for one in found]
     for line in lines:
         _log.warning("%s", line)
     return lines

@@ -254,6 +254,6 @@ def test_a_late_layer_is_told_with_its_age_and_cause_and_is_over_when_it_is_ther
             for row in kept:
                 connection.execute("insert into ops.layer_mark values (%s, %s, %s, %s, %s)", row)
     first, last = said()
-    assert first["text"].startswith("silver.trades is late: complete through 40 min 0 s ago\nscheduler behind: ")
+    assert first["text"].startswith("silver.trades is late: complete 40 min 0 s ago\nscheduler behind: ")
     assert (first["age_s"] >= 2400, first["command"]) == (True, "scripts/airflow dags list-runs advance")
     assert last["status"] == "resolved"

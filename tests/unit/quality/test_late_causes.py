@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from marketflow.quality.late import Facts, causes
+from marketflow.quality.late import Facts, alerts, causes
 from marketflow.stack.status import Layer
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -113,7 +113,7 @@ def test_a_layer_that_is_complete_and_gets_nothing_new_names_the_producers_that_
     (found,) = causes(replace(quiet, said=told), NOW)
     assert found.cause == "producer silent: producer-coinbase is silent: No message has arrived for 2400 s."
     assert (found.command, found.quiet) == ("marketflow sources", True)
-    assert found.alert().title == "silver.trades has had nothing new for 40 min 0 s"
+    assert found.title == "silver.trades has had nothing new for 40 min 0 s"
     (unsaid,) = causes(quiet, NOW)
     assert unsaid.cause == "producer silent: producer-coinbase, producer-binance run and bring nothing"
     by_hand = replace(quiet, stopped=frozenset({"producer-coinbase", "producer-binance"}))
@@ -126,11 +126,17 @@ def test_a_table_that_its_gate_keeps_out_is_late_in_postgresql() -> None:
     assert found.cause == "a hard check keeps its rows out of PostgreSQL: bars_are_possible: 1 failing row"
 
 
-def test_the_alert_names_layer_age_cause_and_command() -> None:
-    alert = causes(BRONZE_LATE, NOW)[0].alert()
-    assert (alert.key, alert.layer, alert.age_s) == ("layer:bronze.trades_raw", "bronze.trades_raw", 1200.0)
+def test_one_alert_a_layer_names_age_cause_and_command_and_what_follows_is_not_told_again() -> None:
+    layers = [layer("bronze.ticker_raw", 12, True), *BRONZE_LATE.layers, layer("gold.bars", 90, True)]
+    found = causes(replace(BRONZE_LATE, layers=layers, refused={"gold.bars": "bars_add_up"}), NOW)
+    assert [one.table for one in found] == [
+        *("bronze.ticker_raw", "bronze.trades_raw", "silver.trades", "gold.bars", "postgres gold.bars"),
+    ]
+    (alert,) = alerts(found)
+    assert (alert.key, alert.layer, alert.age_s) == ("layer:bronze", "bronze.trades_raw", 1200.0)
     assert alert.text.splitlines() == [
-        "bronze.trades_raw is late: complete through 20 min 0 s ago",
+        "bronze.trades_raw is late: complete 20 min 0 s ago; so is bronze.ticker_raw",
         "the stream works and is not behind: one of its queries may have ended",
         "Run: marketflow sql stream",
     ]
+    assert alert.more == {"tables": {"bronze.trades_raw": 1200.0, "bronze.ticker_raw": 720.0}}
