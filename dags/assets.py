@@ -7,6 +7,14 @@ from airflow.sdk import Asset
 SILVER_TABLES = ("silver.trades", "silver.quotes", "silver.asset_prices", "silver.candles")
 OPEN_HOUR_TABLES = ("gold.price_metrics", "gold.top_movers", "gold.bars", "gold.trade_features")
 GOLD_TABLES = (*OPEN_HOUR_TABLES, "gold.product_day")
+# the Dag that writes a table's hours, as its contract says
+OWNERS = {
+    "gold.price_metrics": "gold_price_metrics",
+    "gold.top_movers": "gold_price_metrics",
+    "gold.bars": "gold_bars",
+    "gold.trade_features": "gold_trade_features",
+    "gold.product_day": "gold_daily",
+}
 
 SILVER = {
     name: Asset(name, uri=f"marketflow://lake/{name.replace('.', '/')}", group="silver") for name in SILVER_TABLES

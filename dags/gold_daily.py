@@ -25,6 +25,7 @@ from marketflow_airflow.account import account
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
 from marketflow_airflow.gold import bars_are_complete, deadline, rewrite
 from marketflow_airflow.interval import KEY_FORMATS, partition_param
+from marketflow_airflow.notify import deadline_met
 
 
 @dag(
@@ -35,6 +36,7 @@ from marketflow_airflow.interval import KEY_FORMATS, partition_param
     dagrun_timeout=timedelta(hours=3),
     params=partition_param("day"),
     deadline=deadline("gold_daily: the day's rows are late"),
+    on_success_callback=deadline_met,
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,
     tags=[Tag.GOLD],

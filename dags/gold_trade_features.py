@@ -27,6 +27,7 @@ from marketflow_airflow.account import account
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
 from marketflow_airflow.gold import deadline, rewrite, silver_is_complete
 from marketflow_airflow.interval import partition_param
+from marketflow_airflow.notify import deadline_met
 
 
 @dag(
@@ -37,6 +38,7 @@ from marketflow_airflow.interval import partition_param
     dagrun_timeout=timedelta(hours=3),
     params=partition_param("hour"),
     deadline=deadline("gold_trade_features: the hour's features are late"),
+    on_success_callback=deadline_met,
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,
     tags=[Tag.GOLD],

@@ -6,11 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag, task
-from assets import GOLD, OPEN_HOUR_TABLES, PUBLISHED
+from assets import GOLD, OPEN_HOUR_TABLES, OWNERS, PUBLISHED
 
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
 from marketflow_airflow.freshness import FreshnessSensor
 from marketflow_airflow.gold import deadline
+from marketflow_airflow.notify import deadline_met
 
 RUNBOOK = """# publish_{short}
 
@@ -22,7 +23,9 @@ rewritten, and {again}: the event only wakes it, the work list is in the table's
 **Rerun** safe: whole hours are deleted and inserted in one transaction, together with the mark of what was published.
 **Backfill** none needed: a backfilled hour of gold is in a snapshot, and the next run publishes it.
 **When it waits** the lake's gold is more than {late} late: see Dags advance and gold_*.
-**When it fails** nothing was changed; `marketflow sql "select * from ops.publish_audit"` says where it stands.
+**When it fails** nothing was changed; `marketflow sql "select * from ops.publish_audit"` says where it stands. Where a
+hard check of quality failed, PostgreSQL keeps the rows it had, and the message says which row is wrong and what to run:
+write its hour again with Dag {owner}. `marketflow quality history --table {table}` shows since when.
 """
 
 
@@ -41,17 +44,17 @@ def publication(table: str) -> None:
         max_active_runs=1,
         dagrun_timeout=timedelta(hours=1),
         deadline=deadline(f"publish_{short}: PostgreSQL is late", timedelta(minutes=30)),
-        doc_md=RUNBOOK.format(short=short, table=table, again=again, late=late),
+        on_success_callback=deadline_met,
+        doc_md=RUNBOOK.format(short=short, table=table, again=again, late=late, owner=OWNERS[table]),
         default_args=DEFAULT_ARGS,
         tags=[Tag.GOLD, Tag.POSTGRES],
     )
     def declare() -> None:
         @task(outlets=[PUBLISHED[table]])
         def publish(*, outlet_events: Any = None) -> dict[str, Any]:
-            from marketflow import settings
-            from marketflow.warehouse import publish as publication_of
+            from marketflow_airflow import quality
 
-            report = publication_of.publish(settings.load(), table).as_dict()
+            report = quality.publish(table)
             outlet_events[PUBLISHED[table]].extra = report
             return report
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from marketflow import __version__, cli_catalog, cli_features, cli_forecast, cli_venue, settings
+from marketflow import __version__, cli_catalog, cli_features, cli_forecast, cli_quality, cli_venue, settings
 from marketflow.errors import ConfigurationError, MarketflowError
 
 app = typer.Typer(
@@ -30,6 +30,9 @@ app.add_typer(cli_features.metrics_app, name="metrics")
 app.add_typer(cli_forecast.app, name="forecast")
 app.add_typer(cli_catalog.export_app, name="export")
 app.command("crawl")(cli_catalog.crawl)
+app.add_typer(cli_quality.app, name="quality")
+app.add_typer(cli_quality.alerts_app, name="alerts")
+app.command("publish")(cli_quality.publish)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
 

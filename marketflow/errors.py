@@ -41,6 +41,22 @@ class CrawlError(MarketflowError):
     """What lies in the bucket, or in the catalog, cannot be published as it is; the message names column and file."""
 
 
+class AlertError(MarketflowError):
+    """The target of alerts did not take one; the message says what it answered and never its address."""
+
+
+class QualityError(MarketflowError):
+    """A hard check failed; carries the checks' names and the command that mends it."""
+
+    def __init__(self, message: str, *, checks: tuple[str, ...], cause: str, command: str, told: bool = False) -> None:
+        """`cause` is what was found, in a sentence; `command` is what to run; `told`: alerts have gone out already."""
+        super().__init__(message)
+        self.told = told
+        self.checks = checks
+        self.cause = cause
+        self.command = command
+
+
 class VenueError(MarketflowError):
     """A venue answered in a way that cannot be used; carries the request and the status."""
 

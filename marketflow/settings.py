@@ -43,22 +43,39 @@ PortOrAny = Annotated[int, Field(ge=0, le=65_535)]
 _OTHER_NAMES = ("MARKETFLOW_SECRET_", "MARKETFLOW_SIMULATOR_", "MARKETFLOW_SERVICE_RUN")
 
 
-def _url(*schemes: str) -> AfterValidator:
-    def check(value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            host = parts.hostname if parts.port != 0 else None
-        except ValueError:
-            parts, host = urlsplit(""), None
-        if parts.scheme not in schemes or not host:
-            raise ValueError(f"must be an address like {schemes[0]}://host:port/path")
-        return value
+def _checked(value: str, schemes: tuple[str, ...]) -> str:
+    try:
+        parts = urlsplit(value)
+        host = parts.hostname if parts.port != 0 else None
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if parts.scheme not in schemes or not host:
+        raise ValueError(f"must be an address like {schemes[0]}://host:port/path")
+    return value
 
-    return AfterValidator(check)
+
+def _url(*schemes: str) -> AfterValidator:
+    return AfterValidator(lambda value: _checked(value, schemes))
 
 
 HttpUrl = Annotated[str, _url("https", "http")]
 SocketUrl = Annotated[str, _url("wss", "ws")]
+
+
+def _alert_target(value: str) -> str:
+    if urlsplit(value).scheme in ("https", "http"):
+        return _checked(value, ("https", "http"))
+    import apprise  # only who has such a target pays for it
+
+    if "://" not in value or not apprise.Apprise.instantiate(value, suppress_exceptions=True):
+        raise ValueError(
+            "must be an address like https://host:port/path, which takes JSON, or one of Apprise's, such as "
+            "slack://… or mailto://…"
+        )
+    return value
+
+
+AlertUrl = Annotated[str, AfterValidator(_alert_target)]
 
 
 class StackFile(PydanticBaseSettingsSource):
@@ -195,8 +212,8 @@ class Settings(BaseSettings):
     # a row has 130 columns: the lake has them all, PostgreSQL the newest
     publish_feature_hours: int = Field(24, ge=1)
 
-    # where alerts are posted (a JSON webhook); None means the log only
-    alert_url: HttpUrl | None = None
+    # where alerts go: http(s) is a webhook that takes JSON, anything else an address of Apprise's; None: the log only
+    alert_url: AlertUrl | None = None
 
     @classmethod
     def settings_customise_sources(

@@ -208,11 +208,43 @@ QUALITY_RESULT = Table(
     columns=(
         Column("check_name", Type.STRING, "name of the check"),
         Column("checked_at", Type.TIMESTAMP, "when"),
-        Column("passed", Type.BOOLEAN, "whether it held"),
+        Column("passed", Type.BOOLEAN, "whether it was judged and held"),
         Column("detail", Type.STRING, "what was compared and found"),
+        Column("run_id", Type.STRING, "the run that asked: Airflow's, or one made up by the command", "", True),
+        Column("stage", Type.STRING, "scheduled, or publish: of rows on their way to PostgreSQL", "", True),
+        Column("subject", Type.STRING, "the table that was judged", "", True),
+        Column("outcome", Type.STRING, "passed, failed, or unjudged: what it reads was away", "", True),
+        Column("severity", Type.STRING, "hard keeps rows out of PostgreSQL and fails the run; soft tells", "", True),
+        Column("owner", Type.STRING, "who mends it: the Dag that writes the table, or a team", "", True),
+        Column("failing_rows", Type.LONG, "rows that broke it; null where it was not judged", "count", True),
+        Column("sample", Type.STRING, "JSON: the first of them", "", True),
+        Column("seconds", Type.DOUBLE, "how long it took", "s", True),
     ),
     owner="quality",
-    description="Results of checks over the layers.",
+    description="Results of checks over the layers, kept 90 days. ops.quality_trend has them by day.",
+)
+
+ALERT = Table(
+    layer="ops",
+    name="alert",
+    grain="one row per thing that was wrong, from its first alert to its end",
+    key=("alert_key", "opened_at"),
+    columns=(
+        Column("alert_key", Type.STRING, "what is the same alert: task:publish_bars.publish, layer:silver.trades, …"),
+        Column("opened_at", Type.TIMESTAMP, "when it was first seen"),
+        Column("severity", Type.STRING, "critical or warning"),
+        Column("title", Type.STRING, "one line"),
+        Column("body", Type.STRING, "JSON: what was posted, without the target"),
+        Column("last_seen_at", Type.TIMESTAMP, "when it was last seen"),
+        Column("times_seen", Type.LONG, "how often; all but the first are told again only after 12 hours", "count"),
+        Column("sent_at", Type.TIMESTAMP, "when the target last took it; null until it did", "", True),
+        Column("failed_sends", Type.LONG, "deliveries that the target did not take", "count"),
+        Column("last_error", Type.STRING, "of the last of them", "", True),
+        Column("closed_at", Type.TIMESTAMP, "when it was over; null while it lasts", "", True),
+        Column("recovery_sent_at", Type.TIMESTAMP, "when the target took the word that it is over", "", True),
+    ),
+    owner="alerts",
+    description="Who was told of what, and for how long it lasted. What nobody could be told is here all the same.",
 )
 
 QUOTA_USAGE = Table(
@@ -324,6 +356,7 @@ OPS_TABLES = (
     FEATURE_CATALOGUE,
     PUBLISH_AUDIT,
     QUALITY_RESULT,
+    ALERT,
     QUOTA_USAGE,
     BACKFILL,
     FORECAST_RUN,

@@ -61,7 +61,8 @@ class Status:
         return {"healthy": self.healthy, **asdict(self)}
 
 
-def _layers(connection: psycopg.Connection[tuple[Any, ...]], now: datetime) -> list[Layer]:
+def layers_of(connection: psycopg.Connection[tuple[Any, ...]], now: datetime) -> list[Layer]:
+    """Every table that has a mark, and whether it is late."""
     rows = connection.execute(
         "select table_name, complete_through, newest_event_at from ops.layer_freshness order by table_name"
     )
@@ -71,7 +72,7 @@ def _layers(connection: psycopg.Connection[tuple[Any, ...]], now: datetime) -> l
     ]
 
 
-def _lag(settings: Settings, connection: psycopg.Connection[tuple[Any, ...]]) -> dict[str, int]:
+def lag_of(settings: Settings, connection: psycopg.Connection[tuple[Any, ...]]) -> dict[str, int]:
     """Messages in Kafka that bronze does not have yet, by topic, from the stream's own newest batches."""
     from marketflow.stack.outage import end_offsets
 
@@ -120,8 +121,8 @@ def collect(settings: Settings) -> Status:
                 warnings.append(
                     f"dataset {running} runs in this home: its are the services, {settings.dataset} is at rest"
                 )
-            layers = _layers(connection, now)
-            lag = _lag(settings, connection)
+            layers = layers_of(connection, now)
+            lag = lag_of(settings, connection)
             gaps = connection.execute("select count(*) from ops.trade_gap where status = 'open'").fetchone()
         outage = outage_left(settings)
     except (psycopg.Error, MarketflowError) as error:

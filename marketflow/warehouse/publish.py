@@ -1,5 +1,8 @@
 """Gold to PostgreSQL: every hour that gold replaced since the last publication, in one transaction with the audit row.
 
+Rows wait in a table of that transaction until the hard checks of quality have let them through (`warehouse.gate`);
+where one fails nothing is published, and PostgreSQL keeps what it had.
+
 What to publish is read from gold's own snapshot summaries, so a run that was missed, or killed before its commit, is
 made up for by the next one. No Spark.
 """
@@ -25,6 +28,7 @@ from marketflow.lake import readers
 from marketflow.lake.snapshots import SnapshotSummary
 from marketflow.paths import SQL_FOLDER
 from marketflow.settings import Settings
+from marketflow.warehouse import gate
 from marketflow.warehouse.connection import connect
 from marketflow.warehouse.locks import table_lock
 
@@ -69,6 +73,7 @@ def publish(settings: Settings, qualified: str, *, now: datetime | None = None) 
 
     Raises:
         BusyError: the same table is being published by another process.
+        QualityError: a hard check failed; nothing was changed but ops.quality_result.
     """
     table = _gold(qualified)
     assert table.hour_column
@@ -138,15 +143,20 @@ def _work(history: Sequence[SnapshotSummary], last: int | None) -> _Work | None:
 def _replace(
     connection: Connection, settings: Settings, table: Table, work: _Work, oldest: datetime
 ) -> tuple[int, int]:
-    """Delete and copy whole hours; returns how many hours and rows."""
+    """Copy whole hours to the gate, where they pass into the place of the old; returns how many hours and rows."""
+    hours: list[datetime] = []
     if work.hours is None:
-        _execute(connection, "delete_all", table)
         spans = _days_held(settings, table, work.snapshot_id, oldest)
     else:
         hours = sorted(hour for hour in work.hours if hour >= oldest)
-        _execute(connection, "delete_hours", table, hours=hours)
         spans = list(_spans(hours))
+    gate.open_stage(connection, table)
     rows = sum(_copy(connection, settings, table, work.snapshot_id, start, end) for start, end in spans)
+    if work.hours is None:
+        _execute(connection, "delete_all", table)
+    else:
+        _execute(connection, "delete_hours", table, hours=hours)
+    gate.let_through(settings, connection, table)
     return sum((end - start) // HOUR for start, end in spans), rows
 
 
@@ -178,7 +188,7 @@ def _days_held(settings: Settings, table: Table, snapshot_id: int, oldest: datet
 def _copy(
     connection: Connection, settings: Settings, table: Table, snapshot_id: int, start: datetime, end: datetime
 ) -> int:
-    """Copy the rows of [start, end) of one snapshot into the published table."""
+    """Copy the rows of [start, end) of one snapshot to the gate."""
     assert table.hour_column
     from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
 
@@ -190,7 +200,7 @@ def _copy(
     frame.with_columns(pl.col(times).dt.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00")).write_csv(text, include_header=False)
     # a snapshot of an older version may lack columns, which are null then
     columns = sql.SQL(", ").join(map(sql.Identifier, frame.columns))
-    statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(_identifier(table), columns)
+    statement = sql.SQL("copy {} ({}) from stdin (format csv)").format(gate.staged(table), columns)
     with connection.cursor().copy(statement) as copy:
         copy.write(text.getvalue())
     return frame.height

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from marketflow_airflow.notify import AlertNotifier
+from marketflow_airflow.notify import AlertNotifier, RecoveryNotifier
 
 
 class Tag(StrEnum):
@@ -19,6 +19,7 @@ class Tag(StrEnum):
     FORECAST = "forecast"
     MAINTENANCE = "maintenance"
     CATALOG = "catalog"
+    QUALITY = "quality"
 
 
 # Before any data this platform can hold from its own feeds; a backfill may go as far back as this.
@@ -33,4 +34,5 @@ DEFAULT_ARGS = {
     "max_retry_delay": timedelta(minutes=5),
     "execution_timeout": timedelta(minutes=30),
     "on_failure_callback": [AlertNotifier("{{ dag.dag_id }}.{{ ti.task_id }} failed")],
+    "on_success_callback": [RecoveryNotifier()],
 }

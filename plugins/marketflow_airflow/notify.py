@@ -1,44 +1,116 @@
-"""Telling somebody: a JSON webhook when a task fails or a deadline passes; the log where no webhook is set."""
+"""Telling somebody when a task fails or a deadline passes, and when it is over; marketflow.alerts tells it once.
+
+Nothing here raises: a target that is broken, or a setting that is wrong, must not fail a task. It is said in the log,
+and ops.alert counts what could not be delivered.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import urllib.request
+import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseNotifier
+
+if TYPE_CHECKING:
+    from marketflow.alerts.desk import Outcome
+    from marketflow.alerts.message import Alert
+    from marketflow.errors import QualityError
+
+_log = logging.getLogger(__name__)
+# what went wrong in the notifier itself, in this process: the desk could not even be asked
+FAILURES: list[str] = []
 
 
 def _field(holder: Any, name: str) -> Any:
     return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
 
 
-def _body(text: str, context: Mapping[str, Any]) -> dict[str, Any]:
-    run, instance = context.get("dag_run"), context.get("ti")
-    return {
-        "text": text,
-        "dag": _field(run, "dag_id"),
-        "run": _field(run, "run_id"),
-        "task": _field(instance, "task_id"),
-        "exception": str(context.get("exception") or "")[:500],
-    }
+def _key(context: Mapping[str, Any]) -> str:
+    return f"task:{_field(context.get('dag_run'), 'dag_id')}.{_field(context.get('ti'), 'task_id')}"
 
 
-def post(text: str, context: Mapping[str, Any]) -> bool:
-    """POST one alert to MARKETFLOW_ALERT_URL; False where it is not set."""
-    from marketflow import settings
+def _refused(context: Mapping[str, Any]) -> QualityError | None:
+    """The failed check behind a task's end, where it is one."""
+    from marketflow.errors import QualityError
 
-    target = settings.load().alert_url
-    if not target:
-        return False
-    request = urllib.request.Request(  # noqa: S310 - settings take an http address and no other
-        target, json.dumps(_body(text, context)).encode(), {"content-type": "application/json"}
+    error = context.get("exception")
+    cause = getattr(error, "__cause__", None) or error
+    return cause if isinstance(cause, QualityError) else None
+
+
+def _alert(key: str, text: str, context: Mapping[str, Any]) -> Alert:
+    from marketflow.alerts.message import Alert
+
+    run, instance, error = context.get("dag_run"), context.get("ti"), context.get("exception")
+    dag_id, run_id = _field(run, "dag_id"), _field(run, "run_id")
+    refused = _refused(context)
+    return Alert(
+        key=key,
+        title=text,
+        cause=refused.cause if refused else str(error or "")[:500],
+        command=refused.command if refused else f"scripts/airflow dags list-runs {dag_id}" if dag_id else "",
+        owner=str(_field(context.get("task"), "owner") or ""),
+        more={
+            "dag": dag_id,
+            "run": run_id,
+            "task": _field(instance, "task_id"),
+            "exception": str(error or "")[:500],
+        },
     )
-    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - as above
-        answer.read()
-    return True
+
+
+def tell(key: str, text: str, context: Mapping[str, Any]) -> str:
+    """Tell of what failed; returns what became of it, in words, whatever happens."""
+    try:
+        from marketflow import settings
+        from marketflow.alerts import desk
+
+        refused = _refused(context)
+        if refused is not None and refused.told:
+            return f"alert {key}: each failed check is an alert of its own"
+        return _said(desk.tell(settings.load(), _alert(key, text, context)))
+    except Exception as error:  # see above: never out of here
+        return _broken(key, text, error)
+
+
+def tell_of(*, key: str, title: str, cause: str, command: str, layer: str | None = None) -> str:
+    """Tell of what is no task's failure; as `tell`, it returns what became of it, whatever happens."""
+    try:
+        from marketflow import settings
+        from marketflow.alerts import desk
+        from marketflow.alerts.message import Alert
+
+        return _said(desk.tell(settings.load(), Alert(key, title, cause, command, layer=layer)))
+    except Exception as error:  # see above
+        return _broken(key, title, error)
+
+
+def recover(key: str) -> str:
+    """End the alert of this key, if there is one."""
+    try:
+        from marketflow import settings
+        from marketflow.alerts import desk
+
+        return _said(desk.recover(settings.load(), key))
+    except Exception as error:  # see above
+        return _broken(key, "is over", error)
+
+
+def _said(outcome: Outcome) -> str:
+    if outcome.what in ("not sent", "recovery not sent"):
+        _log.warning("nobody was told: %s", outcome)
+    elif outcome.what != "nothing":
+        _log.info("%s", outcome)
+    return str(outcome)
+
+
+def _broken(key: str, text: str, error: Exception) -> str:
+    said = f"alert {key}: nobody was told ({text}): {type(error).__name__}: {error}"
+    FAILURES.append(said)
+    _log.error("%s; %s such failures in this process", said, len(FAILURES))
+    return said
 
 
 class AlertNotifier(BaseNotifier):
@@ -53,8 +125,19 @@ class AlertNotifier(BaseNotifier):
 
     def notify(self, context: Any) -> None:
         """Called in the worker."""
-        if not post(self.message, context):
-            self.log.warning("no MARKETFLOW_ALERT_URL is set, so nobody was told: %s", self.message)
+        tell(_key(context), self.message, context)
+
+    async def async_notify(self, context: Any) -> None:
+        """Called in the triggerer."""
+        await asyncio.to_thread(self.notify, context)
+
+
+class RecoveryNotifier(BaseNotifier):
+    """For on_success_callback: ends the alert that a failure of the same task began."""
+
+    def notify(self, context: Any) -> None:
+        """Called in the worker."""
+        recover(_key(context))
 
     async def async_notify(self, context: Any) -> None:
         """Called in the triggerer."""
@@ -62,6 +145,18 @@ class AlertNotifier(BaseNotifier):
 
 
 async def deadline_missed(*, text: str, context: Any = None) -> str:
-    """For a DeadlineAlert's AsyncCallback, which takes a plain coroutine with a `context` parameter."""
-    sent = await asyncio.to_thread(post, text, context or {})
-    return "sent" if sent else "no MARKETFLOW_ALERT_URL is set"
+    """For a DeadlineAlert's AsyncCallback, which takes a plain coroutine with a `context` parameter.
+
+    The alert ends with the Dag's next run that succeeds: see `deadline_met`.
+    """
+    given = context or {}
+    return await asyncio.to_thread(tell, _deadline_key(given, text), text, given)
+
+
+def deadline_met(context: Mapping[str, Any]) -> None:
+    """For a Dag's on_success_callback."""
+    recover(_deadline_key(context, ""))
+
+
+def _deadline_key(context: Mapping[str, Any], text: str) -> str:
+    return f"deadline:{_field(context.get('dag_run'), 'dag_id') or text.split(':')[0]}"

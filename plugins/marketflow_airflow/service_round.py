@@ -28,7 +28,7 @@ WELL_AFTER_S = 30.0
 # a service that waits for another is running some time after the event that tells of its start
 STARTING = timedelta(minutes=2)
 _DONE: Mapping[str, Event] = {"start": "started", "stop": "stopped", "restart": "restarted"}
-_WORST_FIRST: tuple[Event, ...] = ("down", "silent", "behind")
+WRONG_EVENTS: tuple[Event, ...] = ("down", "silent", "behind")  # the worst first
 _ENDED_EVENTS = ("started", "stopped", "restarted", "healthy")
 
 
@@ -221,8 +221,8 @@ def worst_of(conditions: Iterable[Condition]) -> dict[str, Condition]:
     return {
         service: Condition(
             service,
-            min((one.event for one in several), key=_WORST_FIRST.index),
-            " ".join(one.detail for one in sorted(several, key=lambda one: _WORST_FIRST.index(one.event))),
+            min((one.event for one in several), key=WRONG_EVENTS.index),
+            " ".join(one.detail for one in sorted(several, key=lambda one: WRONG_EVENTS.index(one.event))),
         )
         for service, several in found.items()
     }

@@ -12,7 +12,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from marketflow_airflow import feed_watch, stream_watch
 from marketflow_airflow.form import refuse_unknown
-from marketflow_airflow.service_round import ACTIONS, NO_ACTION, Condition, Request, Round, worst_of
+from marketflow_airflow.service_alerts import tell_of_services
+from marketflow_airflow.service_round import ACTIONS, NO_ACTION, WRONG_EVENTS, Condition, Request, Round, worst_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -105,6 +106,9 @@ class ServicesOperator(BaseOperator):
             conditions = [*turn.down(statuses), *self.look(settings, connection, turn, running)]
             worst = worst_of(conditions)
             turn.note(worst, statuses)
+            # one that was down and is not well for long enough yet is neither told of again nor over
+            well = [one for one in statuses if one not in worst and turn.last_event(one) not in WRONG_EVENTS]
+        tell_of_services(worst.values(), well)
         for condition in worst.values():
             self.log.warning("%s is %s: %s", condition.service, condition.event, condition.detail)
         if turn.failures:

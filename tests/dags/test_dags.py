@@ -12,10 +12,11 @@ import pytest
 from airflow.sdk.definitions.deadline import DeadlineAlert
 from airflow.serialization.serialized_objects import DagSerialization
 
+from marketflow.contracts.gold import GOLD_TABLES
 from marketflow.stack.airflow import POOLS
 from marketflow_airflow.defaults import Tag
 from marketflow_airflow.freshness import FreshnessSensor
-from marketflow_airflow.notify import AlertNotifier
+from marketflow_airflow.notify import AlertNotifier, RecoveryNotifier, deadline_met
 from marketflow_airflow.spark import SPARK_POOL, SparkJobOperator
 from tests import airflow_home
 
@@ -38,6 +39,7 @@ EXPECTED = {
     "publish_bars",
     "maintain_lake",
     "crawl_catalog",
+    "quality",
     "train_forecast",
 }
 HOURLY_BY_PARTITION = {"silver", "gold_price_metrics", "gold_bars", "gold_trade_features"}
@@ -105,6 +107,7 @@ def test_a_task_has_an_owner_a_timeout_retries_and_someone_to_tell(dags, dag_id)
         assert timedelta(0) < task.execution_timeout <= dags[dag_id].dagrun_timeout, task.task_id
         assert task.retries >= 1
         assert [type(callback) for callback in task.on_failure_callback] == [AlertNotifier]
+        assert [type(callback) for callback in task.on_success_callback] == [RecoveryNotifier]
 
 
 def test_spark_applications_share_the_one_slot_pool_and_nothing_else_is_in_it(dags):
@@ -139,6 +142,13 @@ def test_every_dag_runs_from_the_start_but_the_forecast(dags):
 def test_who_waits_for_gold_is_told_when_it_is_late(dags):
     told = {dag_id for dag_id, dag in dags.items() if any(isinstance(one, DeadlineAlert) for one in dag.deadline or [])}
     assert told == {dag_id for dag_id in EXPECTED if dag_id.startswith(("gold_", "publish_"))}
+    assert told == {dag_id for dag_id, dag in dags.items() if dag.on_success_callback is deadline_met}
+
+
+def test_runbooks_of_publication_name_the_dag_that_writes_the_table_anew():
+    from assets import OWNERS
+
+    assert {table.qualified: table.owner for table in GOLD_TABLES} == OWNERS
 
 
 def test_each_table_emits_its_asset_and_publication_wakes_by_it(dags):

@@ -1,100 +1,143 @@
-"""Somebody is told, over real HTTP; where nobody is to be told, nothing fails."""
+"""Somebody is told, over real HTTP, once, and told when it is over; whatever is broken, nothing fails."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
-from marketflow.errors import ConfigurationError
+from marketflow.errors import QualityError
 from marketflow_airflow import notify
 from marketflow_airflow.defaults import DEFAULT_ARGS
 from marketflow_airflow.gold import deadline
+from marketflow_airflow.service_alerts import tell_of_services
+from marketflow_airflow.service_round import Condition
+from tests.receiver import receiver
 
 CONTEXT = {
     "dag_run": SimpleNamespace(dag_id="gold_bars", run_id="scheduled__1"),
     "ti": SimpleNamespace(task_id="rewrite_hours"),
+    "task": SimpleNamespace(owner="market-data"),
     "exception": ValueError("no rows"),
 }
 
 
 @pytest.fixture
-def webhook(monkeypatch):
-    """What arrived at a real address, which is the one alerts go to."""
-    arrived = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["content-length"]))
-            arrived.append((self.headers["content-type"], json.loads(body)))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("MARKETFLOW_ALERT_URL", f"http://127.0.0.1:{server.server_port}/hook")
-    yield arrived
-    server.shutdown()
-    server.server_close()
+def home(monkeypatch, tmp_path):
+    """A home in which nothing was ever started: alerts are remembered in its file."""
+    monkeypatch.setenv("MARKETFLOW_HOME", str(tmp_path))
+    monkeypatch.delenv("MARKETFLOW_ALERT_URL", raising=False)
+    notify.FAILURES.clear()
+    return tmp_path
 
 
 @pytest.fixture
-def nobody(monkeypatch, tmp_path):
-    monkeypatch.setenv("MARKETFLOW_HOME", str(tmp_path))
-    monkeypatch.delenv("MARKETFLOW_ALERT_URL", raising=False)
+def webhook(monkeypatch, home):
+    """A real address, which is the one alerts go to."""
+    with receiver() as listening:
+        monkeypatch.setenv("MARKETFLOW_ALERT_URL", listening.url)
+        yield listening
 
 
-def test_a_failed_task_is_posted_with_what_failed(webhook):
-    notify.AlertNotifier("gold_bars.rewrite_hours failed").notify(CONTEXT)
-    expected = {
-        "text": "gold_bars.rewrite_hours failed",
+def test_a_failed_task_is_posted_once_with_what_failed_and_what_to_run_and_once_more_when_it_is_well(webhook):
+    failed = notify.AlertNotifier("gold_bars.rewrite_hours failed")
+    for _ in range(3):
+        failed.notify(CONTEXT)
+    notify.RecoveryNotifier().notify(CONTEXT)
+    notify.RecoveryNotifier().notify(CONTEXT)
+    (kind, first), (_, last) = webhook.arrived
+    assert kind == "application/json"
+    names = ("dag", "run", "task", "exception", "key", "status", "command", "owner")
+    assert {name: first[name] for name in names} == {
         "dag": "gold_bars",
         "run": "scheduled__1",
         "task": "rewrite_hours",
         "exception": "no rows",
+        "key": "task:gold_bars.rewrite_hours",
+        "status": "firing",
+        "command": "scripts/airflow dags list-runs gold_bars",
+        "owner": "market-data",
     }
-    assert webhook == [("application/json", expected)]
+    assert first["text"].splitlines()[:2] == ["gold_bars.rewrite_hours failed", "no rows"]
+    assert (last["status"], last["task"]) == ("resolved", "rewrite_hours")
+    assert last["lasted_s"] >= 0
+
+
+def test_a_refused_publication_is_posted_with_the_check_and_the_command_that_mends_it(webhook):
+    def refused(told):
+        error = AirflowFailException("gold.bars was not published")
+        error.__cause__ = QualityError("…", checks=("a",), cause="high below low", command="do this", told=told)
+        return CONTEXT | {"exception": error}
+
+    notify.AlertNotifier("publish_bars.publish failed").notify(refused(told=False))
+    assert webhook.said("cause", "command") == [("high below low", "do this")]
+    # Dag quality has told of each check itself
+    notify.AlertNotifier("quality.checks failed").notify(refused(told=True) | {"ti": SimpleNamespace(task_id="checks")})
+    assert len(webhook.bodies) == 1
 
 
 def test_the_triggerer_may_post_too(webhook):
-    asyncio.run(notify.AlertNotifier("late").async_notify({}))
-    assert [body["text"] for _, body in webhook] == ["late"]
+    asyncio.run(notify.AlertNotifier("late").async_notify(CONTEXT))
+    asyncio.run(notify.RecoveryNotifier().async_notify(CONTEXT))
+    assert webhook.said("status") == [("firing",), ("resolved",)]
 
 
-def test_a_missed_deadline_is_posted_by_what_the_dag_declares(webhook):
+def test_a_missed_deadline_is_posted_by_what_the_dag_declares_and_ends_with_a_run_that_succeeds(webhook):
     alert = deadline("gold_bars: the hour's bars are late")
     assert alert.callback.path == "marketflow_airflow.notify.deadline_missed"
     # in the triggerer the context is a mapping of plain values
     context = {"dag_run": {"dag_id": "gold_bars", "run_id": "scheduled__1"}}
     said = asyncio.run(notify.deadline_missed(**alert.callback.kwargs, context=context))
-    assert said == "sent"
-    assert [(body["text"], body["dag"]) for _, body in webhook] == [
-        ("gold_bars: the hour's bars are late", "gold_bars")
+    assert said == "alert deadline:gold_bars: sent, kept in file"
+    notify.deadline_met(CONTEXT)
+    assert webhook.said("key", "status", "dag") == [
+        ("deadline:gold_bars", "firing", "gold_bars"),
+        ("deadline:gold_bars", "resolved", "gold_bars"),
     ]
 
 
-@pytest.mark.usefixtures("nobody")
+def test_a_service_is_told_of_from_the_round_that_sees_it_to_the_one_that_does_not(webhook):
+    silent = Condition("producer-coinbase", "silent", "No message has arrived for 90 s, expected within 60 s.")
+    tell_of_services([silent], ["market-stream"])
+    tell_of_services([silent], [])
+    tell_of_services([], ["producer-coinbase", "market-stream"])
+    assert webhook.said("text", "status")[0] == (
+        "producer-coinbase is silent\nNo message has arrived for 90 s, expected within 60 s.\nRun: marketflow sources",
+        "firing",
+    )
+    assert webhook.said("key", "status")[1:] == [("service:producer-coinbase", "resolved")]
+
+
+@pytest.mark.usefixtures("home")
 def test_where_nobody_is_to_be_told_the_log_says_so_and_nothing_fails(caplog):
     with caplog.at_level(logging.WARNING):
         notify.AlertNotifier("gold_bars failed").notify(CONTEXT)
-    assert asyncio.run(notify.deadline_missed(text="late")) == "no MARKETFLOW_ALERT_URL is set"
+    assert (
+        "nobody was told: alert task:gold_bars.rewrite_hours: not sent (MARKETFLOW_ALERT_URL is not set)" in caplog.text
+    )
+    assert "not sent (MARKETFLOW_ALERT_URL is not set)" in asyncio.run(notify.deadline_missed(text="late"))
 
 
-def test_an_address_that_is_none_is_refused_by_name(monkeypatch):
+def test_a_target_that_is_broken_is_said_in_the_log_and_fails_nothing(webhook, caplog):
+    webhook.status = 500
+    with caplog.at_level(logging.WARNING):
+        notify.AlertNotifier("gold_bars failed").notify(CONTEXT)
+    assert "not sent (the webhook answered 500 Internal Server Error)" in caplog.text
+
+
+def test_a_setting_that_is_wrong_is_said_in_the_log_counted_and_fails_nothing(home, monkeypatch, caplog):
     monkeypatch.setenv("MARKETFLOW_ALERT_URL", "file:///etc/passwd")
-    with pytest.raises(ConfigurationError, match="MARKETFLOW_ALERT_URL: must be an address like https"):
-        notify.post("x", {})
+    with caplog.at_level(logging.ERROR):
+        notify.AlertNotifier("gold_bars failed").notify(CONTEXT)
+        notify.RecoveryNotifier().notify(CONTEXT)
+    assert "MARKETFLOW_ALERT_URL: must be an address like https" in caplog.text
+    assert len(notify.FAILURES) == 2
 
 
-def test_every_task_has_the_notifier():
-    (notifier,) = DEFAULT_ARGS["on_failure_callback"]
-    assert notifier.message == "{{ dag.dag_id }}.{{ ti.task_id }} failed"
+def test_every_task_has_the_notifiers():
+    (failed,), (well,) = DEFAULT_ARGS["on_failure_callback"], DEFAULT_ARGS["on_success_callback"]
+    assert failed.message == "{{ dag.dag_id }}.{{ ti.task_id }} failed"
+    assert isinstance(well, notify.RecoveryNotifier)

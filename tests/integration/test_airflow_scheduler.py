@@ -182,6 +182,7 @@ def parses_every_dag_and_has_the_pool(parts: Airflow) -> None:
         "gold_daily",
         "stream_reset",
         "crawl_catalog",
+        "quality",
         "publish_product_day",
         "publish_price_metrics",
         "publish_top_movers",

@@ -41,6 +41,8 @@ def test_the_environment_wins_over_what_up_recorded(tmp_path: Path, monkeypatch:
         ("MARKETFLOW_SPARK_DRIVER_MEMORY", "lots", "MARKETFLOW_SPARK_DRIVER_MEMORY: "),
         ("MARKETFLOW_ALERT_URL", "notaurl", "MARKETFLOW_ALERT_URL: must be an address like https://host:port/path"),
         ("MARKETFLOW_ALERT_URL", "https://host:port", "MARKETFLOW_ALERT_URL: must be an address"),
+        ("MARKETFLOW_ALERT_URL", "file:///etc/passwd", "MARKETFLOW_ALERT_URL: must be an address.*Apprise's"),
+        ("MARKETFLOW_ALERT_URL", "slack://", "MARKETFLOW_ALERT_URL: must be an address.*Apprise's"),
         ("MARKETFLOW_COINBASE_WS_URL", "https://host", "MARKETFLOW_COINBASE_WS_URL: .* wss://host"),
         ("MARKETFLOW_PRODUCT", "ETH-USD", "MARKETFLOW_PRODUCT of the environment is no .*mean MARKETFLOW_PRODUCTS?"),
         ("MARKETFLOW_XQ", "1", "MARKETFLOW_XQ of the environment is no setting of marketflow; .env.example lists them"),
@@ -102,6 +104,11 @@ def test_the_example_file_names_only_real_settings_with_their_defaults() -> None
 def test_an_empty_line_of_the_file_is_a_setting_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARKETFLOW_ALERT_URL", "")
     assert load(home=tmp_path).alert_url is None
+
+
+@pytest.mark.parametrize("target", ["https://hooks.example/x", "json://host/x", "mailto://user:pass@example.com"])
+def test_alerts_go_to_a_webhook_or_to_any_target_of_apprise(tmp_path: Path, target: str) -> None:
+    assert load(home=tmp_path, alert_url=target).alert_url == target
 
 
 def test_only_in_a_container_is_there_anything_to_listen_to_from_outside(tmp_path: Path) -> None:

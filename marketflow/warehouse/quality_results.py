@@ -1,0 +1,77 @@
+"""ops.quality_result: what every check found, kept so that one can see whether it gets better."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from marketflow.contracts.ops import QUALITY_RESULT
+from marketflow.settings import Settings
+from marketflow.warehouse.checks import Connection, Result
+from marketflow.warehouse.connection import connect
+
+KEPT = timedelta(days=90)
+_NAMES = QUALITY_RESULT.column_names
+_INSERT = (
+    f"insert into ops.quality_result ({', '.join(_NAMES)}) values ({', '.join(f'%({name})s' for name in _NAMES)}) "  # noqa: S608 - the contract's own names
+    "on conflict do nothing"
+)
+
+
+def record(connection: Connection, results: Iterable[Result], run_id: str, stage: str) -> None:
+    """Write results; `stage` is scheduled or publish."""
+    for result in results:
+        row = {
+            "check_name": result.name,
+            "checked_at": result.checked_at,
+            "passed": result.outcome == "passed",
+            "detail": result.detail,
+            "run_id": run_id,
+            "stage": stage,
+            "subject": result.check.subject,
+            "outcome": result.outcome,
+            "severity": result.check.severity,
+            "owner": result.check.owner,
+            "failing_rows": result.failing_rows,
+            "sample": json.dumps(result.sample, default=str),
+            "seconds": result.seconds,
+        }
+        connection.execute(_INSERT, row)
+
+
+def trim(connection: Connection) -> int:
+    """Forget what is older than 90 days; returns how many rows."""
+    return connection.execute("delete from ops.quality_result where checked_at < now() - %s", (KEPT,)).rowcount
+
+
+def history(
+    settings: Settings, check_name: str | None, limit: int, *, subject: str | None = None
+) -> list[dict[str, Any]]:
+    """Newest results first, of one check or of all, of one table or of all."""
+    return _rows(
+        settings,
+        "select checked_at, check_name, stage, outcome, severity, owner, failing_rows, detail, run_id "
+        "from ops.quality_result where (%(name)s::text is null or check_name = %(name)s) "
+        "and (%(subject)s::text is null or subject = %(subject)s) order by checked_at desc limit %(limit)s",
+        {"name": check_name, "subject": subject, "limit": limit},
+    )
+
+
+def trend(settings: Settings, check_name: str | None, days: int) -> list[dict[str, Any]]:
+    """Days of each check, newest first."""
+    return _rows(
+        settings,
+        "select check_name, day, runs, passed, failed, unjudged, pass_rate_pct, worst_failing_rows, last_failing_rows "
+        "from ops.quality_trend where (%(name)s::text is null or check_name = %(name)s) "
+        "and day > (now() at time zone 'utc')::date - %(days)s order by day desc, check_name",
+        {"name": check_name, "days": days},
+    )
+
+
+def _rows(settings: Settings, statement: Any, values: dict[str, Any]) -> list[dict[str, Any]]:
+    with connect(settings, "marketflow_reader") as connection, connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(statement, values).fetchall()

@@ -1,0 +1,28 @@
+"""A service that is down, silent or behind is an alert, from the round that sees it to the one that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from marketflow_airflow import notify
+from marketflow_airflow.service_round import Condition
+
+_COMMANDS = {"down": "marketflow logs {service}", "silent": "marketflow sources", "behind": "marketflow status"}
+STREAM = "market-stream"
+
+
+def tell_of_services(wrong: Iterable[Condition], well: Iterable[str]) -> None:
+    """Tell of each condition, and end what was told of services that are well. Never raises."""
+    for condition in wrong:
+        command = _COMMANDS[condition.event].format(service=condition.service)
+        if condition.service == STREAM and condition.event != "down":
+            command = "marketflow sql stream"
+        notify.tell_of(
+            key=f"service:{condition.service}",
+            title=f"{condition.service} is {condition.event}",
+            cause=condition.detail,
+            command=command,
+            layer="bronze",
+        )
+    for service in well:
+        notify.recover(f"service:{service}")

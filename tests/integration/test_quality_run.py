@@ -1,0 +1,259 @@
+"""The checks pass a consistent world, and each names the fault planted for it; results have history and trend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from pyspark.sql import SparkSession
+
+from marketflow.alerts.store import file_of
+from marketflow.errors import ConfigurationError, QualityError
+from marketflow.lake.tables import apply_contracts
+from marketflow.quality import lake as lake_checks
+from marketflow.quality import run as quality
+from marketflow.settings import Settings
+from marketflow.stack import kafka, postgres
+from marketflow.stack.servers import free_ports
+from marketflow.warehouse import checks, quality_results, schema
+from tests.integration import verify_world_stores
+from tests.integration.verify_world import World
+from tests.receiver import Receiver, receiver
+
+VERIFIED = {check.name for check in lake_checks.VERIFIED}
+SQL = {check.name for check in checks.sql_checks()}
+
+
+@pytest.fixture(scope="module")
+def world(embedded: Settings, lake: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """In a dataset of its own; its truth is where verify looks for a simulator's."""
+    settings = embedded.model_copy(update={"dataset": "quality"})
+    postgres.bootstrap(settings)
+    kafka.create_topics(settings)
+    schema.apply(settings)
+    apply_contracts(lake, settings)
+    return verify_world_stores.build(settings, lake, tmp_path_factory.mktemp("truth"))
+
+
+@pytest.fixture
+def hook() -> Iterator[Receiver]:
+    with receiver() as listening:
+        yield listening
+
+
+@pytest.fixture
+def settings(world: World, hook: Receiver) -> Settings:
+    file_of(world.settings).unlink(missing_ok=True)
+    with world.postgres() as connection:
+        connection.execute("truncate ops.alert, ops.quality_result")
+    return world.settings.model_copy(update={"alert_url": hook.url})
+
+
+def outcomes(report: quality.Report) -> dict[str, str]:
+    return {one.name: one.outcome for one in report.results}
+
+
+def not_passed(report: quality.Report) -> dict[str, str]:
+    return {one.name: f"{one.outcome}: {one.detail}" for one in report.results if one.outcome != "passed"}
+
+
+def test_a_consistent_world_passes_every_check_and_leaves_a_row_of_each(settings: Settings, hook: Receiver) -> None:
+    names = [check.name for check in quality.every_check() if check is not quality.FRESHNESS]
+    report = quality.run(settings, names=names, judged_hours=48)
+    assert not_passed(report) == {}
+    assert report.healthy
+    report.raise_if_refused()
+    assert set(outcomes(report)) == set(names) > VERIFIED | SQL
+    rows = quality_results.history(settings, None, 100)
+    assert {row["check_name"] for row in rows} == set(names)
+    assert {(row["run_id"], row["stage"]) for row in rows} == {(report.run_id, "scheduled")}
+    assert hook.bodies == []
+
+
+# check → what breaks it in PostgreSQL, and how often
+PLANTED = {
+    "bars_are_possible": ("update gold.bars set high = 1, low = 2 where {one_bar}", 1),
+    "bars_add_up": ("update gold.bars set volume = volume + 1, buy_volume = buy_volume + 1 where {one_bar}", 1),
+    "price_metrics_are_possible": ("update gold.price_metrics set sma_5m = 'NaN' where {one_metric}", 1),
+    "top_movers_are_ranked": ("update gold.top_movers set rank = 9 where {one_mover}", 1),
+    "movers_are_of_metrics": ("update gold.top_movers set price = price + 1 where {one_mover}", 1),
+    "trade_features_are_possible": ("update gold.trade_features set is_buy = not is_buy where {one_feature}", 1),
+    "rows_have_required_columns.bars": (
+        "alter table gold.bars alter column volume drop not null; update gold.bars set volume = null where {one_bar}",
+        1,
+    ),
+    "product_days_are_possible": (
+        "insert into gold.product_day select venue, product_id, date_trunc('day', now()), 1, 2, 3, 1, 1, 1, 1, 1, 1, "
+        "0, null, 0, 1, 1, true from gold.bars limit 1",
+        1,
+    ),
+    "accounts_balance": (
+        "update ops.silver_accounting set ignored = ignored + 1 where table_name = 'silver.trades'",
+        None,
+    ),
+    "features_are_accounted_for": ("update ops.gold_accounting set left_out = left_out + 1", None),
+    "gaps_are_closed": ("update ops.trade_gap set status = 'open', detected_at = now() - interval '2 hours'", None),
+    "assets_are_not_stale": (
+        "update live.asset_observation set last_updated = last_updated - interval '2 hours' "
+        "where asset_id = (select min(asset_id) from live.asset_observation)",
+        1,
+    ),
+}
+PICKED = {
+    "one_bar": "(product_id, interval, open_ts) = (select product_id, interval, open_ts from gold.bars "
+    "where interval = '1m' and trade_count > 0 order by open_ts desc limit 1)",
+    "one_metric": "(asset_id, ts) = (select asset_id, ts from gold.price_metrics order by ts desc, asset_id limit 1)",
+    "one_mover": "(snapshot_ts, direction, rank) = (select snapshot_ts, direction, rank from gold.top_movers "
+    "where rank = 5 and snapshot_ts < (select min(published_through) from ops.publish_audit "
+    "where table_name in ('gold.top_movers', 'gold.price_metrics')) order by snapshot_ts desc, direction limit 1)",
+    "one_feature": "trade_id = (select max(trade_id) from gold.trade_features)",
+}
+
+
+@pytest.mark.parametrize("name", sorted(PLANTED))
+def test_a_planted_row_is_found_by_its_check_with_a_sample(world: World, name: str) -> None:
+    statement, expected = PLANTED[name]
+    (check,) = [one for one in checks.sql_checks() if one.name == name]
+    with psycopg.connect(world.settings.dsn()) as connection:  # rolled back
+        connection.execute("update ops.publish_audit set published_through = now()")
+        before = checks.run(connection, check, None)
+        changed = 0
+        for one in statement.format(**PICKED).split("; "):
+            changed = connection.execute(one).rowcount
+        assert changed > 0, "nothing was planted"
+        after = checks.run(connection, check, None)
+        connection.rollback()
+    assert (before.outcome, before.failing_rows) == ("passed", 0)
+    assert after.outcome == "failed"
+    assert after.failing_rows == (expected or changed)
+    assert after.sample
+
+
+def test_what_every_check_needs_of_planted_faults_is_here() -> None:
+    """Keys that PostgreSQL itself forbids are planted in test_publish_gate; the rest are one check for each table."""
+    single = {check.name for check in checks.sql_checks() if "." not in check.name} | {
+        "rows_have_required_columns.bars"
+    }
+    assert single - set(PLANTED) == {"days_are_of_bars"}
+
+
+def test_a_crossed_quote_and_a_size_of_nothing_are_found_in_the_lake(world: World, settings: Settings) -> None:
+    quotes, trades = world.snapshot("silver.quotes"), world.snapshot("silver.trades")
+    names = ["quotes_are_not_crossed", "silver_values_are_possible"]
+    try:
+        world.spark.sql(
+            f"update {world.name('silver.quotes')} set best_bid = best_ask "
+            "where product_id = 'BTC-USD' and last_trade_id = 1077"
+        )
+        world.spark.sql(f"update {world.name('silver.trades')} set size = 0 where trade_id = 5124")
+        report = quality.run(settings, names=names)
+    finally:
+        world.roll_back("silver.quotes", quotes)
+        world.roll_back("silver.trades", trades)
+    found = {one.name: (one.outcome, one.failing_rows) for one in report.results}
+    assert found == dict.fromkeys(names, ("failed", 1))
+    assert [one.name for one in report.refused] == ["silver_values_are_possible"]
+
+
+def test_a_bar_that_is_not_of_its_trades_fails_its_check_and_is_told_until_it_is_mended(
+    world: World, settings: Settings, hook: Receiver
+) -> None:
+    bars = world.snapshot("gold.bars")
+    chosen = sorted(VERIFIED)
+    try:
+        world.spark.sql(
+            f"update {world.name('gold.bars')} set volume = volume + 1, buy_volume = buy_volume + 1 "
+            "where product_id = 'ETH-USD' and interval = '5m' and trade_count > 0"
+        )
+        # a hand in PostgreSQL, whose rows are held against the snapshot that was published
+        with world.postgres() as connection:
+            connection.execute("update gold.trade_features set size = size * 2")
+        report = quality.run(settings, names=chosen, judged_hours=48)
+        again = quality.run(settings, names=chosen, judged_hours=48)
+    finally:
+        world.roll_back("gold.bars", bars)
+        with world.postgres() as connection:
+            connection.execute("update gold.trade_features set size = size / 2")
+    failed = {name for name, outcome in outcomes(report).items() if outcome == "failed"}
+    assert failed == {"bars_are_of_trades", "gold_is_in_postgres"}
+    with pytest.raises(QualityError, match=r"bars_are_of_trades: .*To do: .*Dag gold_bars") as caught:
+        again.raise_if_refused()
+    assert caught.value.told
+    mended = quality.run(settings, names=chosen, judged_hours=48)
+    assert not_passed(mended) == {}
+    assert sorted(hook.said("key", "status", "owner")) == sorted(
+        (f"quality:{name}", status, owner)
+        for name, owner in (("bars_are_of_trades", "gold_bars"), ("gold_is_in_postgres", "publish"))
+        for status in ("firing", "resolved")
+    )
+    (day,) = quality_results.trend(settings, "bars_are_of_trades", 14)
+    assert {name: day[name] for name in ("runs", "passed", "failed", "unjudged", "last_failing_rows")} == {
+        "runs": 3,
+        "passed": 1,
+        "failed": 2,
+        "unjudged": 0,
+        "last_failing_rows": 0,
+    }
+    assert (float(day["pass_rate_pct"]), day["worst_failing_rows"] > 0) == (33.33, True)
+
+
+def test_a_lake_that_cannot_be_read_leaves_its_checks_unjudged_and_ends_no_alert(
+    settings: Settings, hook: Receiver
+) -> None:
+    away = settings.model_copy(update={"s3_port": free_ports(1)[0]})
+    report = quality.run(away, names=["quotes_are_not_crossed", "bars_are_of_trades", "accounts_balance"])
+    assert outcomes(report) == {
+        "accounts_balance": "passed",
+        "bars_are_of_trades": "unjudged",
+        "quotes_are_not_crossed": "unjudged",
+    }
+    assert hook.bodies == []
+
+
+def test_a_postgresql_that_is_away_is_told_and_no_check_passes(settings: Settings, hook: Receiver) -> None:
+    away = settings.model_copy(update={"postgres_port": free_ports(1)[0]})
+    report = quality.run(away, names=["accounts_balance", "bars_are_of_trades"])
+    assert (set(outcomes(report).values()), report.recorded, report.healthy) == ({"unjudged"}, False, False)
+    assert hook.said("key", "status", "command") == [("postgres:away", "firing", "marketflow logs postgres")]
+    quality.run(settings, names=["accounts_balance"])
+    assert hook.said("key", "status")[1:] == [("postgres:away", "resolved")]
+
+
+def test_a_check_that_there_is_not_is_named(settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="no check nonsense; `marketflow quality list` shows them"):
+        quality.run(settings, names=["nonsense"])
+
+
+def test_a_late_layer_is_told_with_its_age_and_cause_and_is_over_when_it_is_there(
+    world: World, settings: Settings, hook: Receiver
+) -> None:
+    def said() -> list[Any]:
+        return [body for body in hook.bodies if body["layer"] == "silver.trades"]
+
+    with world.postgres() as connection:
+        kept: Any = connection.execute("select * from ops.layer_mark").fetchall()
+    try:
+        with world.postgres() as connection:
+            connection.execute("update ops.layer_mark set complete_through = now(), newest_event_at = null")
+            connection.execute(
+                "update ops.layer_mark set complete_through = now() - interval '40 minutes' "
+                "where table_name = 'silver.trades'"
+            )
+        found, asked = quality.tell_of_lateness(settings)
+        assert (asked, [one.table for one in found]) == (True, ["silver.trades"])
+        report = quality.run(settings, names=["layers_are_fresh"])
+        assert outcomes(report) == {"layers_are_fresh": "failed"}
+        with world.postgres() as connection:
+            connection.execute("update ops.layer_mark set complete_through = now()")
+        assert quality.tell_of_lateness(settings) == ([], True)
+    finally:
+        with world.postgres() as connection:
+            connection.execute("delete from ops.layer_mark")
+            for row in kept:
+                connection.execute("insert into ops.layer_mark values (%s, %s, %s, %s, %s)", row)
+    first, last = said()
+    assert first["text"].startswith("silver.trades is late: complete 40 min 0 s ago\nscheduler behind: ")
+    assert (first["age_s"] >= 2400, first["command"]) == (True, "scripts/airflow dags list-runs advance")
+    assert last["status"] == "resolved"
