@@ -268,7 +268,7 @@ def top_movers(world: World) -> list[Row]:
 
 
 def write_postgres(world: World) -> None:
-    copies = {table.qualified: world.rows[table.qualified] for table in gold.GOLD_TABLES}
+    copies = {table.qualified: world.rows.get(table.qualified, []) for table in gold.GOLD_TABLES}
     copies |= {
         "live.asset_observation": world.rows["silver.asset_prices"],
         "live.price_metrics": world.rows["gold.price_metrics"],
@@ -299,7 +299,7 @@ def write_ops(world: World, connection: psycopg.Connection[Any]) -> None:
         "insert into ops.publish_audit (table_name, last_snapshot_id, published_at, hours, row_count) "
         "values (%s, %s, now(), 1, 1)",
         # no day has ended in this world, so gold.product_day has no snapshot that could be published
-        [(one.qualified, world.snapshot(one.qualified)) for one in gold.GOLD_TABLES if world.rows[one.qualified]],
+        [(one.qualified, world.snapshot(one.qualified)) for one in gold.GOLD_TABLES if one.qualified in world.rows],
     )
     connection.execute(
         "insert into ops.trade_gap values "
