@@ -83,7 +83,7 @@ def _hours(table: Table, result: Result) -> list[str]:
     """Starts of the hours (days) of the sample's rows."""
     found = []
     for row in result.sample:
-        text = row.get(str(table.hour_column))
+        text = row.get(str(table.hour_column), row.get("of"))
         if isinstance(text, str):
             moment = datetime.fromisoformat(text).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
             found.append(moment.isoformat())

@@ -10,16 +10,19 @@ from typing import Any
 
 import pytest
 from gold_lake import append, at, complete, fresh, stored, trade
+from psycopg import sql
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as f
 
-from marketflow.contracts.gold import BARS
+from marketflow.contracts.columns import Table, Type
+from marketflow.contracts.gold import BARS, GOLD_TABLES
 from marketflow.contracts.silver import TRADES
 from marketflow.errors import QualityError
 from marketflow.lake import gold, gold_write
 from marketflow.lake.session import table_name
 from marketflow.quality import late
 from marketflow.settings import Settings
+from marketflow.warehouse import checks, gate, schema
 from marketflow.warehouse.connection import connect
 from marketflow.warehouse.publish import publish
 from tests.integration.test_publish import audit, published
@@ -132,3 +135,35 @@ def test_the_command_says_why_in_one_line_and_leaves_the_rows(shown: tuple[Spark
     assert done.stderr.startswith("marketflow: gold.bars was not published, and PostgreSQL keeps the rows it had: bars")
     assert "Traceback" not in done.stderr
     assert published(settings, BARS) == before
+
+
+_ANY = {
+    Type.STRING: "BTC-USD",
+    Type.TIMESTAMP: SEVEN,
+    Type.MONEY: 1,
+    Type.DOUBLE: 0.5,
+    Type.LONG: 1,
+    Type.INTEGER: 1,
+    Type.BOOLEAN: True,
+}
+
+
+@pytest.mark.parametrize("table", GOLD_TABLES, ids=lambda table: table.name)
+def test_every_gate_of_every_table_can_be_asked_and_sees_a_key_that_is_there_twice(
+    embedded: Settings, table: Table
+) -> None:
+    schema.apply(embedded)
+    names = sql.SQL(", ").join(map(sql.Identifier, table.column_names))
+    marks = sql.SQL(", ").join(sql.Placeholder() for _ in table.columns)
+    with connect(embedded) as connection:
+        gate.open_stage(connection, table)
+        found = {one.name: checks.run(connection, one, None, gate.staged(table)) for one in checks.gates_of(table)}
+        assert len(found) >= 3
+        assert {one.outcome for one in found.values()} == {"passed"}
+        statement = sql.SQL("insert into {} ({}) values ({})").format(gate.staged(table), names, marks)
+        connection.cursor().executemany(statement, [[_ANY[column.type] for column in table.columns]] * 2)
+        found = {one.name: checks.run(connection, one, None, gate.staged(table)) for one in checks.gates_of(table)}
+    twice = found[f"keys_are_unique.{table.name}"]
+    assert (twice.outcome, twice.failing_rows, twice.sample[0]["copies"]) == ("failed", 1, 2)
+    assert twice.keeps_rows_out
+    assert found[f"rows_have_required_columns.{table.name}"].outcome == "passed"

@@ -10,9 +10,10 @@
 -- Grain: one row per key that is there more than once.
 select
     $key,
-    count(*) as copies
+    count(*) as copies,
+    min($hour_column) as of
 from $rows
 where $hour_column >= $since
 group by $key
 having count(*) > 1
-order by $hour_column
+order by of
