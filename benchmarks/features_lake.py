@@ -1,13 +1,11 @@
-"""What gold.trade_features costs in the lake: hours through Spark's workers into Iceberg, beside Spark's own windows.
+"""What gold.trade_features costs in the lake: hours through Spark's workers into Iceberg, replaced as the Dag does.
 
-Three measurements in one run, on PostgreSQL and S3 of its own, start-up apart:
+Two measurements in one run, on PostgreSQL and S3 of its own, start-up apart:
 
 - a backlog: four hours of two products, a quarter of a million trades each, replaced in one commit;
-- a busy hour: one product at 1,000 trades a second, 3.6 million trades, replaced in one commit;
-- the usual way: the 63 columns of the common contract as Spark SQL windows (`rowsBetween`) into an Iceberg table: the
-  whole backlog, in which each product has a core, and one product's hour, which has one partition and so one core. The
-  backlog's rows are compared as they are and as values (rows times columns of features and targets): the kernel makes
-  twice as many columns.
+- a busy hour: one product at 1,000 trades a second, 3.6 million trades, replaced in one commit.
+
+What Spark's own windows of rows cost is in benchmarks/features_windows.py.
 
 Hours are replaced three times (Java's compilers are still learning in the first); the median is told, and all three.
 
@@ -33,7 +31,6 @@ from pyspark.sql import functions as f
 
 from benchmarks.memory import Watch
 from benchmarks.results_file import write
-from benchmarks.spark_windows import common_features
 from marketflow.contracts.columns import Table
 from marketflow.contracts.gold import TRADE_FEATURES
 from marketflow.contracts.silver import QUOTES, TRADES
@@ -52,8 +49,6 @@ HOURS = 4
 A_HOUR = 250_000
 BUSY = 3_600_000
 ROUNDS = 3
-COMMON = 63
-"""Features and targets of the common contract that the windows make."""
 _US = 1_000_000
 
 
@@ -166,27 +161,6 @@ def replaced(spark: SparkSession, settings: Settings, hours: list[datetime], cou
     }
 
 
-def windows_of_spark(
-    spark: SparkSession, settings: Settings, products: tuple[str, ...], hours: list[datetime]
-) -> dict[str, Any]:
-    """The common contract by `rowsBetween` into an Iceberg table of its own."""
-    rows = spark.table(session.table_name(settings, TRADES)).where(
-        f.col("product_id").isin(*products) & (f.col("event_ts") >= hours[0]) & (f.col("event_ts") < hours[-1] + HOUR)
-    )
-    book = spark.table(session.table_name(settings, QUOTES))
-    name = f"{session.CATALOG}.{settings.namespace('gold')}.benchmark_windows"
-    made = common_features(rows, book)
-    seconds, peaks = timed(lambda: made.writeTo(name).createOrReplace())
-    count = rows.count()
-    return {
-        "trades": count,
-        "features_and_targets": COMMON,
-        "seconds": round(seconds, 1),
-        "trades_per_s": round(count / seconds),
-        "peak_mib": peaks,
-    }
-
-
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -213,17 +187,8 @@ def main() -> None:
             "features_and_targets": len(CATALOGUE),
             "backlog": replaced(spark, settings, hours, HOURS * len(PRODUCTS) * a_hour),
             "busy_hour": replaced(spark, settings, [busy_hour], busy),
-            "spark_windows_one_product": windows_of_spark(spark, settings, PRODUCTS[:1], hours[1:2]),
-            "spark_windows": windows_of_spark(spark, settings, PRODUCTS, hours),
         }
         spark.stop()
-    ours, theirs = results["backlog"]["trades_per_s"], results["spark_windows"]["trades_per_s"]
-    one_product = results["busy_hour"]["trades_per_s"] / results["spark_windows_one_product"]["trades_per_s"]
-    results["times_as_fast_as_spark_windows"] = {
-        "rows": round(ours / theirs, 1),
-        "values": round(ours * len(CATALOGUE) / (theirs * COMMON), 1),
-        "rows_of_one_product": round(one_product, 1),
-    }
     print(json.dumps(results, indent=1))
     print(write("features-lake", results))
 

@@ -28,6 +28,7 @@ def figures() -> str:
     """What the stack takes and how late its numbers are."""
     start, latency, idle = load("stack-start"), load("stack-latency"), load("stack-idle")
     silver, day, kernel, lake = load("silver"), load("day"), load("features"), load("features-lake")
+    windows = load("features-windows")
     rows = [
         ("warm `make up` to the first live rows in PostgreSQL", f"{start['first_live_rows_s']:.0f} s"),
         ("poll to movers in PostgreSQL, p95", f"{latency['poll_to_movers']['ranked']['p95_s']:.1f} s"),
@@ -51,8 +52,7 @@ def figures() -> str:
         (
             f"trade features into the lake, {lake['backlog']['trades']:,} trades of two products",
             f"{lake['backlog']['trades_per_s']:,} trades/s, "
-            f"{lake['times_as_fast_as_spark_windows']['rows']:.0f} times the rows and "
-            f"{lake['times_as_fast_as_spark_windows']['values']:.0f} times the values of Spark's windows of rows",
+            f"{windows['times_as_fast']['same_features']:.0f} times as fast as Spark's windows of rows",
         ),
         (
             f"trade features of an hour of {lake['busy_hour']['trades']:,} trades, written again",
