@@ -10,7 +10,7 @@ from typing import Literal
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.services.environment import INHERITED
 
-Group = Literal["infrastructure", "feed", "stream", "catalog", "airflow"]
+Group = Literal["infrastructure", "feed", "stream", "catalog", "airflow", "watch"]
 
 
 @dataclass(frozen=True)

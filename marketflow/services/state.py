@@ -28,7 +28,8 @@ def delay_s(failures: int) -> float:
 class State:
     """The life of one service, as its wrapper last saw it.
 
-    `phase` is starting, waiting, backoff, running, stopping or ended. Times are seconds since the epoch.
+    `phase` is starting, waiting, backoff, running, stopping or ended. Times are seconds since the epoch. `crashes`
+    counts the ends that nobody asked for, of the command and of the wrapper; `crash` is the newest in words.
     """
 
     phase: str = "ended"
@@ -43,6 +44,9 @@ class State:
     start_ticks: int = 0
     members: tuple[tuple[int, int], ...] = ()
     exit_status: int | None = None
+    crashes: int = 0
+    crashed_at: float = 0.0
+    crash: str = ""
 
     @property
     def run(self) -> Run | None:

@@ -24,8 +24,10 @@ from marketflow.services.state import State, read_state, wrapper_lives
 from marketflow.services.supervisor_client import ProgramInfo, SupervisorClient
 from marketflow.settings import Settings
 
-# Airflow first, since it starts what it finds stopped; then from the sources to what they write to.
+# Airflow early, since it starts what it finds stopped; then from the sources to what they write to.
 FIRST_TO_STOP = (
+    # it tells of what ends without being asked to
+    "watch",
     "airflow-scheduler",
     "airflow-dag-processor",
     "airflow-triggerer",

@@ -146,6 +146,9 @@ class Wrapper:
         if previous.phase == "running" and previous.boot_id == processes.boot_id():
             failures = 0 if time.time() - previous.since >= self.options.healthy_after else failures + 1
         self.state = State(
+            **_crashes(previous, f"its wrapper was killed {time.time() - previous.since:.1f} s after its start")
+            if previous.phase == "running" and previous.boot_id == processes.boot_id()
+            else _crashes(previous),
             failures=failures,
             wrapper_pid=os.getpid(),
             configuration=self.options.configuration,
@@ -205,7 +208,8 @@ class Wrapper:
         ending = f"exited with {status}" if status < 128 else f"ended by signal {status - 128}"
         detail = f"{'stopped: ' if stopping else ''}{ending} after {time.monotonic() - began:.1f} s"
         self._say(detail)
-        self._note("ended", detail, failures=failures, run_id="", pid=0, members=(), exit_status=status)
+        told = {} if stopping else _crashes(self.state, detail)
+        self._note("ended", detail, failures=failures, run_id="", pid=0, members=(), exit_status=status, **told)
         return status
 
     def _spawn(self, environment: dict[str, str]) -> int:
@@ -312,6 +316,13 @@ class Wrapper:
             os.dup2(nowhere, sys.stdout.fileno())
             os.dup2(nowhere, sys.stderr.fileno())
             os.close(nowhere)
+
+
+def _crashes(state: State, newest: str = "") -> dict[str, object]:
+    """The fields of a state that tell of ends nobody asked for, with one more where there is one."""
+    if newest:
+        return {"crashes": state.crashes + 1, "crashed_at": time.time(), "crash": newest}
+    return {"crashes": state.crashes, "crashed_at": state.crashed_at, "crash": state.crash}
 
 
 def become(user_and_group: str) -> None:

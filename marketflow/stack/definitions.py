@@ -38,6 +38,8 @@ STREAM_SETTINGS = (
     "movers_per_direction",
 )
 
+WATCH_SETTINGS = ("alert_url", "dataset", "postgres_port", "postgres_host", "kafka_port", "kafka_bootstrap_servers")
+
 
 def definitions(settings: Settings) -> tuple[ServiceDefinition, ...]:
     """Every service of this deployment and dataset, in starting order.
@@ -53,6 +55,7 @@ def definitions(settings: Settings) -> tuple[ServiceDefinition, ...]:
         _stream(settings),
         *(_glue(settings) if embedded else ()),
         *(_airflow(settings) if embedded else ()),
+        *(_watch(settings) if embedded else ()),
     ]
     return tuple(sorted(found, key=lambda definition: definition.priority))
 
@@ -193,6 +196,20 @@ def _airflow(settings: Settings) -> tuple[ServiceDefinition, ...]:
             priority=60,
         )
         for part, arguments in parts.items()
+    )
+
+
+def _watch(settings: Settings) -> tuple[ServiceDefinition, ...]:
+    return (
+        ServiceDefinition(
+            name="watch",
+            command=(python(), "-m", "marketflow.quality.watch"),
+            # it needs nothing that may be away: its alerts wait in a file where PostgreSQL does
+            environment={**embedded_environment(settings), **pinned(settings, WATCH_SETTINGS)},
+            group="watch",
+            stop_wait_s=10,
+            priority=70,
+        ),
     )
 
 

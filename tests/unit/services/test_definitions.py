@@ -31,6 +31,7 @@ ALWAYS = {
     "airflow-scheduler",
     "airflow-dag-processor",
     "airflow-triggerer",
+    "watch",
 }
 PRODUCERS = {"producer-coinbase", "producer-binance", "producer-binance-prices", "producer-coingecko"}
 
@@ -223,8 +224,9 @@ def test_a_service_reads_back_the_settings_it_was_defined_with(tmp_path: Path, m
         # Airflow's connection of the lake names Glue's address
         ({"glue_port": 25999}, {"glue", *(name for name in ALWAYS if name.startswith("airflow-"))}),
         ({"publish_days": 7}, set()),
+        ({"alert_url": "https://hooks.example/1"}, {"watch"}),
     ],
-    ids=["coinbase-products", "binance-products", "poll-interval", "api-key", "trigger", "glue-port", "publication"],
+    ids=["coinbase-products", "binance-products", "poll-interval", "api-key", "trigger", "glue-port", "publication", "alerts"],
 )
 def test_a_changed_setting_changes_the_configuration_of_those_it_concerns_only(
     tmp_path: Path, changed: dict[str, object], restarted: set[str]
