@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from marketflow.quality.watch import AIRFLOW_PATIENCE_S, WELL_AFTER_S, Memory, Patience, ended, read_memory, write_memory
+from marketflow.quality.watch import (
+    AIRFLOW_PATIENCE_S,
+    WELL_AFTER_S,
+    Memory,
+    Patience,
+    ended,
+    read_memory,
+    write_memory,
+)
 from marketflow.services.backend import ServiceState, ServiceStatus
 from marketflow.services.state import State
 

@@ -226,7 +226,16 @@ def test_a_service_reads_back_the_settings_it_was_defined_with(tmp_path: Path, m
         ({"publish_days": 7}, set()),
         ({"alert_url": "https://hooks.example/1"}, {"watch"}),
     ],
-    ids=["coinbase-products", "binance-products", "poll-interval", "api-key", "trigger", "glue-port", "publication", "alerts"],
+    ids=[
+        "coinbase-products",
+        "binance-products",
+        "poll-interval",
+        "api-key",
+        "trigger",
+        "glue-port",
+        "publication",
+        "alerts",
+    ],
 )
 def test_a_changed_setting_changes_the_configuration_of_those_it_concerns_only(
     tmp_path: Path, changed: dict[str, object], restarted: set[str]
