@@ -49,6 +49,7 @@ def silver():
         window_option="--close-hour",
         window_grain="hour",
         forced_unless_scheduled=["--force"],
+        share_in_backfills=True,
     )
     fresh >> close
     for name, asset in SILVER.items():

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from marketflow.errors import MarketflowError
 from marketflow.lake import gold, gold_hours
-from marketflow.lake.session import spark
+from marketflow.lake.session import end, spark
 from marketflow.settings import load
 
 JOBS = {
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
             lines.append(done.as_dict())
             print(json.dumps(lines[-1]), flush=True)
-        session.stop()
+        end(session)
     except MarketflowError as error:
         print(f"gold: {error}", file=sys.stderr)
         return error.exit_code

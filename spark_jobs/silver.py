@@ -24,7 +24,7 @@ from pyspark.sql import SparkSession
 
 from marketflow.errors import BusyError, MarketflowError
 from marketflow.lake import silver
-from marketflow.lake.session import spark
+from marketflow.lake.session import end, spark
 from marketflow.settings import Settings, load
 
 Line = dict[str, Any]
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
             lines.append(attempt(name, lambda s=source, w=when: close(session, settings, s, w, asked.force)))
         if not asked.close_hour:
             lines.append(attempt(name, lambda s=source: advance(session, settings, s)))
-    session.stop()
+    end(session)
     if asked.summary:
         asked.summary.write_text(json.dumps(lines, indent=2))
     # the line that says what went wrong comes last

@@ -18,6 +18,26 @@ from marketflow.settings import Settings
 
 CATALOG = "lake"
 _LOGGING = Path(__file__).with_name("log4j2.properties")
+_kept = False
+
+
+def keep() -> None:
+    """From now on this process's session outlives its jobs: `end` leaves it, and no cache shows a table as it was."""
+    global _kept
+    _kept = True
+
+
+def end(session: SparkSession) -> None:
+    """What a job does with its session when it is done."""
+    if not _kept:
+        session.stop()
+
+
+def tidy() -> None:
+    """Between two jobs of a kept session: what the one cached is nothing to the next."""
+    session = SparkSession.getActiveSession()
+    if session is not None:
+        session.catalog.clearCache()
 
 
 def table_name(settings: Settings, table: Table) -> str:
@@ -34,6 +54,8 @@ def catalog_options(settings: Settings) -> dict[str, str]:
         f"{prefix}.warehouse": settings.warehouse,
         f"{prefix}.client.region": settings.aws_region,
     }
+    if _kept:
+        options[f"{prefix}.cache-enabled"] = "false"
     if settings.deployment == "aws":
         return options | {f"{prefix}.type": "glue"}
     host = settings.postgres_host or settings.host

@@ -143,12 +143,12 @@ class Wrapper:
             for process, command in processes.end(previous.run, stop_signal=number, grace_s=LEFTOVER_GRACE_S):
                 self._say(f"ended process {process.pid} of the previous run: {command[:120]}")
         failures = previous.failures
-        if previous.phase == "running" and previous.boot_id == processes.boot_id():
+        cut_off = previous.phase == "running" and previous.boot_id == processes.boot_id()
+        if cut_off:
             failures = 0 if time.time() - previous.since >= self.options.healthy_after else failures + 1
-        self.state = State(
-            **_crashes(previous, f"its wrapper was killed {time.time() - previous.since:.1f} s after its start")
-            if previous.phase == "running" and previous.boot_id == processes.boot_id()
-            else _crashes(previous),
+        told = f"its wrapper was killed {time.time() - previous.since:.1f} s after its start" if cut_off else ""
+        self.state = State().with_changes(
+            **_crashes(previous, told),
             failures=failures,
             wrapper_pid=os.getpid(),
             configuration=self.options.configuration,

@@ -54,4 +54,5 @@ def rewrite(table: str, grain: str = "hour") -> SparkJobOperator:
         window_option="--hours",
         window_grain=grain,
         only_when_scheduled=["--dirty"],
+        share_in_backfills=True,
     )

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class SparkJobOperator(BaseOperator):
         only_when_scheduled: Sequence[str] = (),
         forced_unless_scheduled: Sequence[str] = (),
         retry_only_when_busy: bool = False,
+        share_in_backfills: bool = False,
         **kwargs: Any,
     ) -> None:
         """Say which job and how its command line comes from the run.
@@ -48,7 +49,8 @@ class SparkJobOperator(BaseOperator):
         `job` is the file's stem. `window_option` (`--hours`) is given with the start of the run's window.
         `only_when_scheduled` is added in scheduled runs, `forced_unless_scheduled` in all others: a person who asks
         for an hour wants that hour done, the schedule wants what is due. `retry_only_when_busy` is for a job whose
-        next run takes up whatever this one left.
+        next run takes up whatever this one left. `share_in_backfills`: a backfill's runs have their jobs done one
+        after the other in one session, because starting one takes longer than an hour's work.
         """
         kwargs.setdefault("pool", SPARK_POOL)
         super().__init__(**kwargs)
@@ -57,6 +59,7 @@ class SparkJobOperator(BaseOperator):
         self.only_when_scheduled = list(only_when_scheduled)
         self.forced_unless_scheduled = list(forced_unless_scheduled)
         self.retry_only_when_busy = retry_only_when_busy
+        self.share_in_backfills = share_in_backfills
         self._process: subprocess.Popen[str] | None = None
 
     def _command(self, context: Mapping[str, Any], summary: Path) -> list[str]:
@@ -80,25 +83,42 @@ class SparkJobOperator(BaseOperator):
             summary = Path(folder) / "summary.json"
             command = self._command(context, summary)
             self.log.info("running %s", " ".join(command[1:]))
-            self._process = subprocess.Popen(  # noqa: S603 - our own script
-                command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env=environment,
-                start_new_session=True,
-            )
             last = ""
-            for line in self._process.stdout or ():
+
+            def say(line: str) -> None:
+                nonlocal last
                 last = line.rstrip() or last
                 self.log.info("%s", line.rstrip())
-            status = self._process.wait()
+
+            shared = self.share_in_backfills and context["dag_run"].run_type == "backfill"
+            status = (self._in_host if shared else self._as_child)(command, environment, say)
             if status == EXIT_BUSY:
                 raise AirflowException(f"another process is writing the table, trying again later: {last}")
             if status != 0:
                 failure = AirflowFailException if self.retry_only_when_busy else AirflowException
                 raise failure(f"{self.job} ended with {status}: {last}")
             return json.loads(summary.read_text()) if summary.exists() else None
+
+    def _as_child(self, command: Sequence[str], environment: Mapping[str, str], say: Callable[[str], None]) -> int:
+        self._process = subprocess.Popen(  # noqa: S603 - our own script
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        for line in self._process.stdout or ():
+            say(line)
+        return self._process.wait()
+
+    def _in_host(self, command: Sequence[str], environment: Mapping[str, str], say: Callable[[str], None]) -> int:
+        """In the session that a backfill's runs share; it ends with this task, should that be killed."""
+        from marketflow import settings
+        from marketflow.lake import job_client
+
+        folder = settings.load().home / "run" / "spark-host"
+        return job_client.run(folder, Path(command[1]), command[2:], environment, say)
 
     def on_kill(self) -> None:
         """End the job's JVM and workers too; a job that is cut short is repeated whole."""
