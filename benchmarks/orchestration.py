@@ -5,7 +5,7 @@ products before it, as if they had been collected, and backfills every hour of i
 every day with gold_daily, by `airflow backfill create`. Meanwhile the schedule, the feeds and the stream go on.
 
     python -m benchmarks.orchestration backfill     24 hours of two products at 50,000 trades a day each, timed
-    python -m benchmarks.orchestration kills        48 hours of five products; in its course the scheduler, the triggerer,
+    python -m benchmarks.orchestration kills        48 hours of five products; in its course the scheduler, triggerer,
                                                     the stream's Spark driver, a backfill's and the broker are killed
 
 Then every run has to be green, `verify` clean against the truth of both markets, no key twice in any table of lake or

@@ -27,7 +27,6 @@ from marketflow import settings as configuration
 from marketflow.alerts import desk
 from marketflow.alerts.message import Alert
 from marketflow.errors import MarketflowError
-from marketflow.quality.run import tell_of_lateness
 from marketflow.services.backend import ServiceStatus, StackDownError
 from marketflow.services.state import State, read_state
 from marketflow.services.supervisor import SupervisorBackend
@@ -153,6 +152,9 @@ class Watch:
         sick = self.patience.unwell(airflow.health(self.settings) if airflow_runs else {}, time.monotonic())
         self._settle(AIRFLOW_FAMILY, sick)
         if sick and time.monotonic() - self.lateness_at >= LATENESS_EVERY_S:
+            # a hundred megabytes of libraries, which a process that only waits does not hold
+            from marketflow.quality.run import tell_of_lateness
+
             tell_of_lateness(self.settings, say=_say)
             self.lateness_at = time.monotonic()
 
