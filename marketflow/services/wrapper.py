@@ -119,7 +119,7 @@ class Wrapper:
                 self._until(lambda target=target: is_up(target), target)  # type: ignore[misc]
         except StopRequested:
             if previous is not None:
-                self._note("ended", "stopped before it ran", failures=0)
+                self._note("ended", "stopped before it ran", failures=0, crashes=())
             return 0
         return self._run_command()
 
@@ -142,8 +142,9 @@ class Wrapper:
             number = signal.Signals[f"SIG{self.options.stop_signal}"]
             for process, command in processes.end(previous.run, stop_signal=number, grace_s=LEFTOVER_GRACE_S):
                 self._say(f"ended process {process.pid} of the previous run: {command[:120]}")
-        failures = previous.failures
+        failures, crashes = previous.failures, previous.crashes
         if previous.phase == "running" and previous.boot_id == processes.boot_id():
+            crashes = previous.with_crash(time.time())
             failures = 0 if time.time() - previous.since >= self.options.healthy_after else failures + 1
         self.state = State(
             failures=failures,
@@ -151,6 +152,7 @@ class Wrapper:
             configuration=self.options.configuration,
             exit_status=previous.exit_status,
             detail=previous.detail,
+            crashes=crashes,
         )
         self._note("starting", previous.detail)
         return self.state
@@ -205,7 +207,9 @@ class Wrapper:
         ending = f"exited with {status}" if status < 128 else f"ended by signal {status - 128}"
         detail = f"{'stopped: ' if stopping else ''}{ending} after {time.monotonic() - began:.1f} s"
         self._say(detail)
-        self._note("ended", detail, failures=failures, run_id="", pid=0, members=(), exit_status=status)
+        crashes = () if stopping else self.state.with_crash(time.time())
+        ended = {"failures": failures, "crashes": crashes, "exit_status": status}
+        self._note("ended", detail, run_id="", pid=0, members=(), **ended)
         return status
 
     def _spawn(self, environment: dict[str, str]) -> int:
