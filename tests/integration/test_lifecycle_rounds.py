@@ -184,7 +184,9 @@ def test_a_flapping_one_is_left_in_its_pause_and_told_once_and_is_well_after_a_l
     assert [over for _, _, over in world.alerts()] == [True]
 
 
-def test_a_restart_by_hand_of_what_flaps_and_a_changed_configuration_are_each_tried_once(world, producers):
+def test_a_restart_by_hand_of_what_flaps_and_a_changed_configuration_are_each_tried_once(world, producers, monkeypatch):
+    # long enough for a round to see that it fails at once
+    monkeypatch.setattr("marketflow_airflow.service_round.SETTLED_S", 5.0)
     producers.crash(COINBASE)
     eventually(lambda: len(world.backend.status()[COINBASE].crashes) >= 3, "three crashes")
     asked = {"by": "ada", "service": COINBASE, "action": "restart"}
