@@ -19,7 +19,7 @@ def why_flapping(status: ServiceStatus, now: datetime) -> str | None:
     if status.state == "stopped":
         return None
     counted = [at for at in status.crashes if now - at <= WITHIN]
-    if len(counted) < CRASHES or now - max(counted) >= CALM_AFTER:
+    if len(counted) < CRASHES or (status.state != "backoff" and now - max(counted) >= CALM_AFTER):
         return None
     present = f"It is {status.state}{f': {status.detail}' if status.detail else ''}."
     return f"It crashed {len(counted)} times in {WITHIN.total_seconds() / 60:g} minutes. {present}"

@@ -6,6 +6,7 @@ needs judgement (waiting, pausing, ending a whole tree) is the wrapper's, which 
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -20,7 +21,7 @@ from marketflow.services import processes, supervisor_files
 from marketflow.services.backend import ServiceError, ServiceState, ServiceStatus, StackDownError, UnknownServiceError
 from marketflow.services.definitions import ServiceDefinition
 from marketflow.services.environment import machine_environment, python
-from marketflow.services.state import State, read_state, wrapper_lives
+from marketflow.services.state import State, read_state, take_lock, wrapper_lives, write_state
 from marketflow.services.supervisor_client import ProgramInfo, SupervisorClient
 from marketflow.settings import Settings
 
@@ -206,7 +207,18 @@ class SupervisorBackend:
 
         if not _within(LONGEST_STOP_S, stopped):
             raise ServiceError(f"{name} did not stop within {LONGEST_STOP_S:.0f} s; see `marketflow logs {name}`")
+        self._forget_failures(name)
         return acted
+
+    def _forget_failures(self, name: str) -> None:
+        """A stop clears the slate. A wrapper that was stopped as it began did not come to that."""
+        handle = take_lock(self.places.states, name) if self.places.states.exists() else None
+        if handle is None:
+            return
+        state = read_state(self.places.states, name)
+        if state.failures or state.crashes:
+            write_state(self.places.states, name, state.with_changes(failures=0, crashes=()))
+        os.close(handle)
 
     def restart(self, name: str) -> None:
         """Stop it if it runs, then start it with its present definition."""
@@ -253,7 +265,8 @@ def _status(program: ProgramInfo, state: State, now: float) -> ServiceStatus:
     """What supervisord says of the wrapper, and the wrapper of its service."""
     if program.statename in ("RUNNING", "STARTING", "STOPPING"):
         if state.wrapper_pid != program.wrapper_pid:
-            return ServiceStatus(program.name, "starting", since=_moment(program.began), detail="the wrapper starts")
+            began, crashes = _moment(program.began), _crashes(state)
+            return ServiceStatus(program.name, "starting", since=began, detail="the wrapper starts", crashes=crashes)
         phase = _STATE_OF_PHASE[state.phase]
         return ServiceStatus(
             name=program.name,

@@ -11,7 +11,6 @@ import os
 import pickle
 import signal
 import sys
-import time
 from datetime import timedelta
 
 import psutil
@@ -36,6 +35,7 @@ def world(embedded, monkeypatch):
         "marketflow_airflow.service_restarts.PAUSES",
         (timedelta(0), timedelta(minutes=10), timedelta(minutes=30), timedelta(hours=2)),
     )
+    monkeypatch.setattr("marketflow.services.flapping.CALM_AFTER", timedelta(minutes=5))
     with services_world(embedded, monkeypatch) as built:
         yield built
 
@@ -105,14 +105,14 @@ def test_where_a_restart_did_not_help_the_pauses_grow_and_only_the_alert_remains
     monkeypatch.setattr("marketflow.stack.sources.scrape.__kwdefaults__", {"timeout_s": 0.5})
     restarts = []
     # minutes between the rounds: the first after a start finds it, the last of a row is behind the pause
-    for row in ((1, 1), (1, 1, 7, 2), (1, 1, 27, 2), (1, 1, 117, 2), (1, 1, 117, 2)):
+    for row in ((1, 1), (1, 1, 7, 2), (1, 28, 2), (1, 118, 2)):
         hang_for_long(world, producers)
         for minutes in row:
             pass_time(world, minutes)
             world.round(feeds())
             restarts.append(kinds(world).count("restarted"))
         eventually(lambda: producers.answers(COINBASE), "it to be there again")
-    assert restarts == [0, 1, *(1, 1, 1, 2), *(2, 2, 2, 3), *(3, 3, 3, 4), *(4, 4, 4, 5)]
+    assert restarts == [0, 1, *(1, 1, 1, 2), *(2, 2, 3), *(3, 3, 4)]
     assert [over for _, _, over in world.alerts()] == [False]
 
 
@@ -126,6 +126,8 @@ def test_where_a_restart_did_not_help_the_pauses_grow_and_only_the_alert_remains
 def test_one_that_answers_and_does_nothing_any_more_is_hung_too(world, says, why):
     world.say(more=says)
     world.services(world.producer())
+    world.round(feeds())
+    eventually(lambda: sources.scrape(world.settings, COINBASE), "it to answer")
     world.round(feeds())
     first = world.pid()
     pass_time(world, 1)
@@ -150,7 +152,9 @@ def test_one_whose_venue_is_silent_is_never_restarted(world, monkeypatch):
     assert "restarted" not in kinds(world)
 
 
-def test_a_flapping_one_is_left_in_its_pause_and_told_once_and_is_well_after_a_long_enough_run(world, producers):
+def test_a_flapping_one_is_left_in_its_pause_and_told_once_and_is_well_after_a_long_enough_run(
+    world, producers, monkeypatch
+):
     producers.forget_pauses(COINBASE)
     producers.crash(COINBASE)
     eventually(lambda: len(producers.pauses_s(COINBASE)) >= 3, "three crashes")
@@ -174,13 +178,15 @@ def test_a_flapping_one_is_left_in_its_pause_and_told_once_and_is_well_after_a_l
     eventually(lambda: producers.answers(COINBASE), "its pause to end")
     with pytest.raises(AirflowException, match="It is running"):  # it has run before, and never for long
         world.round(feeds())
-    time.sleep(3)
+    monkeypatch.setattr("marketflow.services.flapping.CALM_AFTER", timedelta(0))
     world.round(feeds())
     assert world.events()[-1] == ("healthy", "It was flapping and is well.")
     assert [over for _, _, over in world.alerts()] == [True]
 
 
-def test_a_restart_by_hand_of_what_flaps_and_a_changed_configuration_are_each_tried_once(world, producers):
+def test_a_restart_by_hand_of_what_flaps_and_a_changed_configuration_are_each_tried_once(world, producers, monkeypatch):
+    # long enough for a round to see that it fails at once
+    monkeypatch.setattr("marketflow_airflow.service_round.SETTLED_S", 5.0)
     producers.crash(COINBASE)
     eventually(lambda: len(world.backend.status()[COINBASE].crashes) >= 3, "three crashes")
     asked = {"by": "ada", "service": COINBASE, "action": "restart"}
@@ -297,7 +303,8 @@ def test_killing_airflow_whole_stops_no_producer_not_even_one_that_its_task_has_
         )
         assert {name: world.pid(name) for name in before} == before
         assert all(producers.answers(name) for name in before)
-    assert [kinds(world, name) for name in before] == [["started"], ["started"]]
+    # the first kill may have come between a start and the word of it, which the next whole round then has
+    assert {event for name in before for event in kinds(world, name)} == {"started"}
 
 
 def test_a_round_without_supervisord_or_postgresql_fails_and_the_next_with_them_is_well(world, producers, monkeypatch):

@@ -26,5 +26,10 @@ def test_three_crashes_in_ten_minutes_flap_until_five_minutes_after_the_last_one
     )
 
 
+def test_a_pause_is_no_calm() -> None:
+    assert why_flapping(crashed(9, 8, 6, state="backoff"), NOW) is not None
+    assert why_flapping(crashed(9, 8, 6, state="starting"), NOW) is None
+
+
 def test_what_was_stopped_does_not_flap() -> None:
     assert why_flapping(crashed(3, 2, 1, state="stopped"), NOW) is None
