@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from pathlib import Path
 
 import pytest
 
 from marketflow.errors import ConfigurationError
+from marketflow.paths import PROJECT_FOLDER
 from marketflow.settings import Settings, load
 from marketflow.stack import airflow, airflow_production, secrets
 from marketflow.stack import dag as one_dag
+
+PAGE = (PROJECT_FOLDER / "docs" / "production.md").read_text()
 
 
 def settings(home: Path, **asked: str) -> Settings:
@@ -102,6 +106,29 @@ def test_a_dag_by_hand_keeps_logs_and_metrics_to_itself(tmp_path: Path) -> None:
     asked = {"airflow_auth": "fab", "airflow_remote_logs": "s3://lake/logs", "airflow_metrics": "statsd://h:1"}
     names = one_dag.environment(settings(tmp_path, **asked))
     assert not [name for name in names if "REMOTE" in name or "STATSD" in name or name.endswith("CORE__AUTH_MANAGER")]
+
+
+def test_the_page_names_the_variables_that_the_settings_make(tmp_path: Path) -> None:
+    rows = re.findall(r"^\| [^|]+ \| `MARKETFLOW_(AIRFLOW_\w+)=([^`]+)`[^|]* \| (.+) \|$", PAGE, re.MULTILINE)
+    assert [(name, value) for name, value, _ in rows] == [
+        ("AIRFLOW_AUTH", "fab"),
+        ("AIRFLOW_REMOTE_LOGS", "s3://lake/airflow-logs"),
+        ("AIRFLOW_SECRETS", "file"),
+        ("AIRFLOW_LINEAGE", "file:///path/events.ndjson"),
+        ("AIRFLOW_METRICS", "statsd://host:8125"),
+        ("AIRFLOW_METRICS", "http://host:4318"),
+    ]
+    for name, value, told in rows:
+        made = added(tmp_path, **{name.lower(): value})
+        said = dict(re.findall(r"`(\w+)(?:=([^`…]+))?[^`]*`", told))
+        assert set(said) == set(made), name
+        assert all(made[variable].startswith(text) for variable, text in said.items()), name
+
+
+def test_the_page_names_the_connections_of_the_dags(tmp_path: Path) -> None:
+    told = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", PAGE, re.MULTILINE))
+    held = airflow.named_connections(settings(tmp_path))
+    assert told == {name: connection["conn_type"] for name, connection in held.items()}
 
 
 @pytest.mark.parametrize(
