@@ -2,6 +2,10 @@
 
 Keeps the producers (and the simulator, for dataset sim) as they should be, and looks at every source once a minute.
 
+A source that the configuration no longer has is stopped. A producer that hangs (its process lives, and its metrics port
+does not answer or its own loop stands still) is restarted when two rounds found it so, then ever more rarely. One whose
+venue is silent is told of and never restarted; one that crashes again and again is left to its supervisor's pauses.
+
 **Reads** ops.service_desired, the service manager, each producer's metrics, ops.trade_gap, ops.quota_usage ·
 **Writes** ops.service_desired, ops.service_event (only when something was done or changed) · **Schedule** every minute
 
@@ -9,7 +13,8 @@ Keeps the producers (and the simulator, for dataset sim) as they should be, and 
 chooses otherwise; restart is done once.
 **Rerun** safe: it compares what should run with what runs.
 **Backfill** makes no sense here: it acts on the present.
-**When it fails** the message names the service that should run and cannot be started, with its last words;
+**When it fails** the message names the service that should run and cannot be started, or falls over and over (it fails
+every run until it has run for five minutes), with its last words;
 `marketflow logs producer-coinbase` shows more. A silent source does not fail the run: it is an event and a warning.
 """
 

@@ -61,6 +61,8 @@ LONGEST_FIRST = (
     "integration/test_producer_coinbase.py",
     "integration/test_heal.py",
     "integration/test_airflow_services.py",
+    "integration/test_lifecycle_rounds.py",
+    "integration/test_lifecycle_machine.py",
     "integration/test_services_supervisor.py",
     "unit/venues/test_scaffold.py",
 )

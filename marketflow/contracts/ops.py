@@ -79,7 +79,7 @@ SERVICE_EVENT = Table(
     columns=(
         Column("service", Type.STRING, "name as the service backend knows it"),
         Column("at", Type.TIMESTAMP, "when"),
-        Column("event", Type.STRING, "started, stopped, restarted, down, silent, behind, healthy"),
+        Column("event", Type.STRING, "started, stopped, restarted, down, flapping, hung, silent, behind, healthy"),
         Column("detail", Type.STRING, "a sentence"),
         Column("run_id", Type.STRING, "Airflow run that did or saw it", "", True),
     ),

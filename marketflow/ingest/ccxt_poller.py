@@ -39,7 +39,7 @@ class CcxtPoller:
         self._settings = settings
         self._last_ms = last_ms
         self._publisher = publisher
-        self._metrics = metrics
+        self._metrics, self._pulse = metrics, metrics.pulse
         self._disk = DiskGuard(settings)
         self._stop = asyncio.Event()
         self._connection_id = uuid4().hex
@@ -78,15 +78,20 @@ class CcxtPoller:
             while True:
                 rest_s = await self._poll(exchange, cursors)
                 next_s = next_poll_s(next_s, interval_s, time.monotonic() + rest_s)
+                self._pulse.due_in(next_s - time.monotonic(), venue_of(name))
                 await asyncio.sleep(max(0.0, next_s - time.monotonic()))
 
     async def _opened(self, exchange: CcxtExchange) -> None:
         """Wait until an exchange has said what it trades."""
+        venue = venue_of(exchange.name)
         while True:
+            self._pulse.due_in(0, venue)
             try:
                 await exchange.check_products(self._settings.ccxt_products)
             except CallError as error:
-                await asyncio.sleep(self._failed(exchange.name, "load_markets", error) or RETRY_S)
+                rest_s = self._failed(exchange.name, "load_markets", error) or RETRY_S
+                self._pulse.due_in(rest_s, venue)
+                await asyncio.sleep(rest_s)
             else:
                 return
 
@@ -117,6 +122,7 @@ class CcxtPoller:
         venue, limit, page = venue_of(exchange.name), self._settings.ccxt_limit, 1
         since_ms = cursor.since_ms
         while True:
+            self._pulse.due_in(0, venue)
             answer = await exchange.trades(product_id, since_ms, limit)
             headers = {
                 **{"schema_version": SCHEMA_VERSION, "venue": venue, "channel": CHANNEL, "product_id": product_id},
@@ -151,6 +157,7 @@ class CcxtPoller:
         key = message_key(headers["venue"], headers["product_id"])
         encoded = [(name, text.encode()) for name, text in headers.items()]
         while not self._publisher.try_publish(TRADES, key, value, encoded):
+            self._pulse.due_in(0, headers["venue"])
             await asyncio.sleep(0.05)
         self._metrics.polls.labels(headers["venue"], "200").inc()
         self._metrics.messages.labels(headers["venue"], CHANNEL).inc()

@@ -66,7 +66,7 @@ class Feed:
         self._publisher = publisher
         self._holes = holes
         self._outbox = outbox
-        self._metrics = metrics
+        self._metrics, self._pulse = metrics, metrics.pulse
         self._first_delay_s = first_delay_s
         self._queue = FrameQueue(settings.feed_queue_messages)
         self._disk = DiskGuard(settings)
@@ -138,6 +138,7 @@ class Feed:
         attempt = 0
         while not self._stop.is_set():
             opened_s = time.monotonic()
+            self._pulse.due_in(0)
             cause, why = await self._one_connection()
             self._metrics.connected.set(0)
             if self._stop.is_set():
@@ -146,10 +147,12 @@ class Feed:
             self._metrics.reconnects.labels(self._source.venue, why.split(":")[0]).inc()
             if cause == "backpressure":
                 log("backpressure", queue=len(self._queue), detail="socket closed until the queue is empty")
+                self._pulse.waits()
                 await self._until_stopped(self._queue.drained())
             attempt = 0 if time.monotonic() - opened_s >= GOOD_CONNECTION_S else attempt + 1
             delay_s = min(LONGEST_DELAY_S, self._first_delay_s * 2 ** min(attempt, 10)) * random.uniform(0.5, 1)  # noqa: S311
             log("reconnecting", why=why, in_s=round(delay_s, 2))
+            self._pulse.due_in(delay_s)
             await self._until_stopped(asyncio.sleep(delay_s))
 
     async def _one_connection(self) -> tuple[Cause, str]:
@@ -213,11 +216,14 @@ class Feed:
         silence_s = self._silence_s
         while True:
             await asyncio.sleep(min(1.0, silence_s / 4))
+            self._pulse.beat()
             self._publisher.poll()
             if self._disk.is_short():
                 self.stop()
             self._metrics.outbox.set(len(self._outbox))
             socket, quiet_s = self._socket, time.monotonic() - self._heard_s
+            if socket is not None:
+                self._pulse.due_in(silence_s - quiet_s)
             if socket is not None and quiet_s > silence_s:
                 log("silence", quiet_s=round(quiet_s, 1), limit_s=silence_s)
                 self._silent = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from marketflow.errors import ConfigurationError
+from marketflow.ingest.pulse import Pulse
 
 # From one broker round trip on loopback to an outage.
 LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 600.0)
@@ -40,6 +41,12 @@ class Metrics:
         self.last_message = self._gauge("last_message_timestamp_seconds", "When the last payload arrived")
         self.quota_left = self._gauge("quota_left_calls", "Calls left this month; absent without a monthly quota")
         self.minute_used = self._gauge("minute_used_weight", "Weight spent in this minute, as the venue itself counts")
+        # asked for at each scrape, so that they grow while the loop stands still
+        self.pulse = Pulse()
+        self._gauge("loop_quiet_seconds", "Since the producer's loop last ran").set_function(self.pulse.quiet_s)
+        self._gauge("overdue_seconds", "How late its own next step is, by its own plan").set_function(
+            self.pulse.overdue_s
+        )
         self.latency = Histogram(
             "marketflow_publish_latency_seconds",
             "Hand-over to acknowledgement",

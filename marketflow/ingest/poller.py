@@ -57,7 +57,7 @@ class Poller:
         self._publisher = publisher
         self._budget = budget
         self._outbox = outbox
-        self._metrics = metrics
+        self._metrics, self._pulse = metrics, metrics.pulse
         self._disk = DiskGuard(settings)
         self._stop = asyncio.Event()
         self._connection_id = uuid4().hex
@@ -105,6 +105,7 @@ class Poller:
                 if interval_s > wanted_s:
                     log("spending_evenly", interval_s=round(interval_s, 1), calls_left=self._budget.left)
                 next_s = next_poll_s(next_s, interval_s, max(time.monotonic(), self._quiet_until_s))
+                self._pulse.due_in(next_s - time.monotonic())
                 await asyncio.sleep(next_s - time.monotonic())
 
     async def _spend(
@@ -128,6 +129,7 @@ class Poller:
 
     async def _keep_distance(self, request: Request) -> None:
         wait_s = self._free_at_s - time.monotonic()
+        self._pulse.due_in(max(0.0, wait_s))
         if wait_s > 0:
             await asyncio.sleep(wait_s)
         self._free_at_s = time.monotonic() + request.units * self._budget.spacing_s
@@ -180,6 +182,7 @@ class Poller:
     async def _publish(self, value: bytes, headers: dict[str, str]) -> None:
         key, encoded = message_key(self._source.venue, None), [(name, text.encode()) for name, text in headers.items()]
         while not self._publisher.try_publish(self._asked.topic, key, value, encoded):
+            self._pulse.due_in(0)
             await asyncio.sleep(0.05)
 
     def _told(self, request: Request, status: int, value: bytes, found: Verdict, quiet_s: float | None) -> str:

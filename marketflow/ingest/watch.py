@@ -18,6 +18,7 @@ async def watch(
 ) -> None:
     """For ever: take delivery reports, stop the poller when the disk is short, set the metrics of what waits."""
     while True:
+        metrics.pulse.beat()
         publisher.poll()
         if disk.is_short():
             stop()

@@ -213,7 +213,7 @@ def _quiet(layer: Layer, facts: Facts, now: datetime) -> Late | None:
     told = [
         f"{service} is {facts.said[service][0]}: {facts.said[service][1]}"
         for service in feeding
-        if facts.said.get(service, ("",))[0] in ("silent", "down", "behind")
+        if facts.said.get(service, ("",))[0] in ("silent", "hung", "flapping", "down", "behind")
     ]
     told += [f"{one} is {facts.services[one]}" for one in feeding if facts.services[one] != "running"]
     cause = f"producer silent: {' '.join(dict.fromkeys(told)) or ', '.join(feeding) + ' run and bring nothing'}"

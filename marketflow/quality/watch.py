@@ -27,7 +27,6 @@ from marketflow import settings as configuration
 from marketflow.alerts import desk
 from marketflow.alerts.message import Alert
 from marketflow.errors import MarketflowError
-from marketflow.quality.run import tell_of_lateness
 from marketflow.services.backend import ServiceStatus, StackDownError
 from marketflow.services.state import State, read_state
 from marketflow.services.supervisor import SupervisorBackend
@@ -48,11 +47,11 @@ AIRFLOW_FAMILY = "airflow:"
 class Memory:
     """What was seen so far, kept in a file so that an end during this process's own absence is told of too.
 
-    `crashes` is service → how many of its ends were looked at, None before the first look; `pending` those that are
-    not well again yet.
+    `crashes` is service → when it last ended by itself, seconds since the epoch, None before the first look; `pending`
+    those that are not well again yet.
     """
 
-    crashes: dict[str, int] | None = None
+    crashes: dict[str, float] | None = None
     pending: list[str] = field(default_factory=list)
 
 
@@ -83,9 +82,10 @@ def ended(statuses: Mapping[str, ServiceStatus], states: Mapping[str, State], me
     alerts, pending = [], []
     for name, status in statuses.items():
         state = states[name]
-        fresh = not first and state.crashes > seen.get(name, 0)
+        last = state.crashes[-1] if state.crashes else 0.0
+        fresh = not first and last > seen.get(name, 0.0)
         well = status.state == "stopped" or (status.state == "running" and (status.uptime_s or 0.0) >= WELL_AFTER_S)
-        seen[name] = state.crashes
+        seen[name] = max(last, seen.get(name, 0.0))
         if fresh or (name in memory.pending and not well):
             pending.append(name)
             alerts.append(_ended(name, state, status))
@@ -94,14 +94,15 @@ def ended(statuses: Mapping[str, ServiceStatus], states: Mapping[str, State], me
 
 
 def _ended(name: str, state: State, status: ServiceStatus) -> Alert:
-    at = datetime.fromtimestamp(state.crashed_at, UTC)
+    at = datetime.fromtimestamp(state.crashes[-1], UTC) if state.crashes else None
+    when = f"At {at:%Y-%m-%d %H:%M:%S} UTC: {state.crash}. " if at else ""
     now = f"It is {status.state}{f' ({status.detail})' if status.detail else ''}."
     return Alert(
         key=f"{FAMILY}{name}",
         title=f"{name} ended by itself",
-        cause=f"At {at:%Y-%m-%d %H:%M:%S} UTC: {state.crash}. {now}",
+        cause=when + now,
         command=f"marketflow logs {name}",
-        more={"service": name, "crashes": state.crashes},
+        more={"service": name},
     )
 
 
@@ -153,6 +154,9 @@ class Watch:
         sick = self.patience.unwell(airflow.health(self.settings) if airflow_runs else {}, time.monotonic())
         self._settle(AIRFLOW_FAMILY, sick)
         if sick and time.monotonic() - self.lateness_at >= LATENESS_EVERY_S:
+            # a hundred megabytes of libraries, which a process that only waits does not hold
+            from marketflow.quality.run import tell_of_lateness
+
             tell_of_lateness(self.settings, say=_say)
             self.lateness_at = time.monotonic()
 

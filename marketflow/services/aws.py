@@ -111,6 +111,10 @@ class AwsServiceBackend:
             cluster=producer.cluster, service=producer.ecs_service, desiredCount=1, forceNewDeployment=True
         )
 
+    def discard(self, name: str) -> None:
+        """Ask it to stop. What is no longer wanted at AWS is removed by whoever made it."""
+        self.stop(name)
+
     def logs(self, name: str, lines: int = 100) -> list[str]:
         """The last lines of the newest log stream in its CloudWatch group."""
         group = self._stream.log_group if name == self._stream.service else self._producer(name).log_group

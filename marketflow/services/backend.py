@@ -33,7 +33,8 @@ class ServiceStatus:
 
     `starting` waits for something it needs, `backoff` pauses after a failure, `failed` will not be tried again.
     `pid` is the service's own first process, None where there is none here. `since` is when the state began.
-    `configuration_hash` is that of the definition it was started with, None where nobody wrote it down.
+    `configuration_hash` is that of the definition it was started with, None where nobody wrote it down. `crashes` are
+    the newest ends that nobody asked for, oldest first.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ServiceStatus:
     uptime_s: float | None = None
     detail: str = ""
     configuration_hash: str | None = None
+    crashes: tuple[datetime, ...] = ()
 
 
 class ServiceBackend(Protocol):
@@ -62,6 +64,10 @@ class ServiceBackend(Protocol):
 
     def restart(self, name: str) -> None:
         """Stop it if it runs, then start it with its present definition."""
+        ...
+
+    def discard(self, name: str) -> None:
+        """Stop a service that has no definition any more, and forget it where that can be done."""
         ...
 
     def logs(self, name: str, lines: int = 100) -> list[str]:

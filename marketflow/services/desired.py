@@ -18,7 +18,7 @@ from marketflow.services.definitions import ServiceDefinition, configuration_has
 
 Connection = psycopg.Connection[Any]
 DesiredState = Literal["running", "stopped"]
-Event = Literal["started", "stopped", "restarted", "down", "silent", "behind", "healthy"]
+Event = Literal["started", "stopped", "restarted", "down", "flapping", "hung", "silent", "behind", "healthy"]
 CONFIGURATION = "configuration"
 
 

@@ -17,6 +17,8 @@ from marketflow.services.processes import Run
 
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 60.0
+# what is written down of crashes: enough to see one that comes again and again
+CRASHES_KEPT = 20
 
 
 def delay_s(failures: int) -> float:
@@ -28,8 +30,9 @@ def delay_s(failures: int) -> float:
 class State:
     """The life of one service, as its wrapper last saw it.
 
-    `phase` is starting, waiting, backoff, running, stopping or ended. Times are seconds since the epoch. `crashes`
-    counts the ends that nobody asked for, of the command and of the wrapper; `crash` is the newest in words.
+    `phase` is starting, waiting, backoff, running, stopping or ended. Times are seconds since the epoch. `crashes` are
+    the newest ends that nobody asked for, of the command and of the wrapper, and `crash` the last of them in words; a
+    stop forgets them.
     """
 
     phase: str = "ended"
@@ -44,8 +47,7 @@ class State:
     start_ticks: int = 0
     members: tuple[tuple[int, int], ...] = ()
     exit_status: int | None = None
-    crashes: int = 0
-    crashed_at: float = 0.0
+    crashes: tuple[float, ...] = ()
     crash: str = ""
 
     @property
@@ -54,6 +56,10 @@ class State:
         if not self.run_id:
             return None
         return Run(self.boot_id, self.run_id, (self.pid, self.start_ticks), self.members)
+
+    def with_crash(self, at: float) -> tuple[float, ...]:
+        """Its crashes and one more."""
+        return (*self.crashes, at)[-CRASHES_KEPT:]
 
     def with_changes(self, **changes: Any) -> State:
         """A copy that differs in the named fields."""
@@ -67,7 +73,7 @@ def read_state(folder: Path, name: str) -> State:
     except FileNotFoundError:
         return State()
     members = tuple((int(pid), int(ticks)) for pid, ticks in stored["members"])
-    return State(**{**stored, "members": members})
+    return State(**{**stored, "members": members, "crashes": tuple(stored.get("crashes", ()))})
 
 
 def write_state(folder: Path, name: str, state: State) -> None:

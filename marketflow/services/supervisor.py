@@ -214,6 +214,11 @@ class SupervisorBackend:
             self.stop(name)
         self.start(name)
 
+    def discard(self, name: str) -> None:
+        """Stop a service that has no definition any more, and have supervisord forget it."""
+        if self.client.program(name) is not None:
+            self._replace(name, keep=False, restart=False)
+
     def logs(self, name: str, lines: int = 100) -> list[str]:
         """The last lines it wrote, oldest first, across the rotation of its log."""
         path = self.places.log(name)
@@ -258,15 +263,22 @@ def _status(program: ProgramInfo, state: State, now: float) -> ServiceStatus:
             uptime_s=max(0.0, now - state.since) if phase == "running" else None,
             detail=state.detail,
             configuration_hash=state.configuration or None,
+            crashes=_crashes(state),
         )
     states: dict[str, ServiceState] = {"EXITED": "backoff", "BACKOFF": "backoff", "FATAL": "failed"}
     states["STOPPED"] = "stopped"
+    ended = program.statename == "STOPPED" or not program.began
     return ServiceStatus(
         name=program.name,
         state=states.get(program.statename, "unknown"),
         since=_moment(program.ended) if program.ended else None,
         detail=state.detail if program.began else "not started",
+        crashes=() if ended else _crashes(state),
     )
+
+
+def _crashes(state: State) -> tuple[datetime, ...]:
+    return tuple(_moment(at) for at in state.crashes)
 
 
 def _moment(seconds: float) -> datetime:

@@ -20,6 +20,8 @@ from marketflow.services.environment import python
 LONGEST_SOCKET_PATH = 107 - len(".4194304")
 LOG_BYTES = "20MB"
 LOG_BACKUPS = 2
+# after so long a run the wrapper's pauses begin at nothing again
+HEALTHY_AFTER_S = 30.0
 # the wrapper kills what does not stop, then clears its tree; only after that may supervisord kill the wrapper
 WRAPPER_MARGIN_S = 15
 
@@ -165,7 +167,7 @@ def wrapper_command(places: Places, definition: ServiceDefinition) -> list[str]:
     command += ["--environment-file", str(places.environment_file(definition))]
     command += ["--configuration", configuration_hash(definition)]
     command += ["--stop-signal", definition.stop_signal, "--stop-scope", definition.stop_scope]
-    command += ["--stop-wait", f"{definition.stop_wait_s:g}"]
+    command += ["--stop-wait", f"{definition.stop_wait_s:g}", "--healthy-after", f"{HEALTHY_AFTER_S:g}"]
     command += ["--user", definition.user] if definition.user else []
     for target in definition.wait_for:
         command += ["--wait", target]

@@ -119,7 +119,7 @@ class Wrapper:
                 self._until(lambda target=target: is_up(target), target)  # type: ignore[misc]
         except StopRequested:
             if previous is not None:
-                self._note("ended", "stopped before it ran", failures=0)
+                self._note("ended", "stopped before it ran", failures=0, crashes=())
             return 0
         return self._run_command()
 
@@ -142,18 +142,19 @@ class Wrapper:
             number = signal.Signals[f"SIG{self.options.stop_signal}"]
             for process, command in processes.end(previous.run, stop_signal=number, grace_s=LEFTOVER_GRACE_S):
                 self._say(f"ended process {process.pid} of the previous run: {command[:120]}")
-        failures = previous.failures
-        cut_off = previous.phase == "running" and previous.boot_id == processes.boot_id()
-        if cut_off:
+        failures, crashes, crash = previous.failures, previous.crashes, previous.crash
+        if previous.phase == "running" and previous.boot_id == processes.boot_id():
+            crashes = previous.with_crash(time.time())
+            crash = f"its wrapper was killed {time.time() - previous.since:.1f} s after its start"
             failures = 0 if time.time() - previous.since >= self.options.healthy_after else failures + 1
-        told = f"its wrapper was killed {time.time() - previous.since:.1f} s after its start" if cut_off else ""
-        self.state = State().with_changes(
-            **_crashes(previous, told),
+        self.state = State(
             failures=failures,
             wrapper_pid=os.getpid(),
             configuration=self.options.configuration,
             exit_status=previous.exit_status,
             detail=previous.detail,
+            crashes=crashes,
+            crash=crash,
         )
         self._note("starting", previous.detail)
         return self.state
@@ -208,8 +209,9 @@ class Wrapper:
         ending = f"exited with {status}" if status < 128 else f"ended by signal {status - 128}"
         detail = f"{'stopped: ' if stopping else ''}{ending} after {time.monotonic() - began:.1f} s"
         self._say(detail)
-        told = {} if stopping else _crashes(self.state, detail)
-        self._note("ended", detail, failures=failures, run_id="", pid=0, members=(), exit_status=status, **told)
+        crashes = () if stopping else self.state.with_crash(time.time())
+        ended = {"failures": failures, "crashes": crashes, "crash": "" if stopping else detail, "exit_status": status}
+        self._note("ended", detail, run_id="", pid=0, members=(), **ended)
         return status
 
     def _spawn(self, environment: dict[str, str]) -> int:
@@ -316,13 +318,6 @@ class Wrapper:
             os.dup2(nowhere, sys.stdout.fileno())
             os.dup2(nowhere, sys.stderr.fileno())
             os.close(nowhere)
-
-
-def _crashes(state: State, newest: str = "") -> dict[str, object]:
-    """The fields of a state that tell of ends nobody asked for, with one more where there is one."""
-    if newest:
-        return {"crashes": state.crashes + 1, "crashed_at": time.time(), "crash": newest}
-    return {"crashes": state.crashes, "crashed_at": state.crashed_at, "crash": state.crash}
 
 
 def become(user_and_group: str) -> None:

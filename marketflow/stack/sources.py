@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 import urllib.error
 import urllib.request
@@ -19,10 +20,12 @@ from marketflow.ingest import quotas
 from marketflow.services.backend import ServiceStatus
 from marketflow.settings import Settings
 from marketflow.stack.backend import backend
+from marketflow.stack.hanging import why_hung
 from marketflow.warehouse.connection import connect
 
 # between two looks at a counter: long enough for a rate of a few messages a second to mean something
 RATE_OVER_S = 2.0
+ANSWER_WITHIN_S = 3.0
 # the key of `scrape` for polls that brought no price
 FAILED_POLLS = "polls that brought no price"
 
@@ -46,7 +49,8 @@ class Source:
     """What is known about one producer; None where nobody can say, or where its kind has no such thing.
 
     Counters begin with the process. A feed reconnects, has a queue and loses messages; a poller has failed polls (any
-    answer without a price, and none), and a venue that counts weight says what was spent in this minute.
+    answer without a price, and none), and a venue that counts weight says what was spent in this minute. `hung` says
+    why its process is taken for one that lives and works no longer.
     """
 
     service: str
@@ -66,6 +70,7 @@ class Source:
     ids_went_back: int | None = None
     minute_used: int | None = None
     minute_allowed: int | None = None
+    hung: str | None = None
 
     @property
     def minute_left(self) -> int | None:
@@ -84,13 +89,13 @@ def metrics_port(settings: Settings, service: str) -> int:
     return int(getattr(settings, BY_SERVICE[service].metrics_port_setting))
 
 
-def scrape(settings: Settings, service: str) -> dict[str, float] | None:
+def scrape(settings: Settings, service: str, *, timeout_s: float = ANSWER_WITHIN_S) -> dict[str, float] | None:
     """The producer's samples by name, summed over labels; None where it does not answer: a finding, not an error."""
     url = f"http://{settings.host}:{metrics_port(settings, service)}/metrics"
     try:
-        with urllib.request.urlopen(url, timeout=3) as answer:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
             told = answer.read().decode()
-    except (urllib.error.URLError, OSError):
+    except (urllib.error.URLError, http.client.HTTPException, OSError):
         return None
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(told):
@@ -131,6 +136,7 @@ def facts(
         ids_went_back=_total(said, "marketflow_ids_went_back_total") if source.is_feed else None,
         minute_used=_count(told, "marketflow_minute_used_weight"),
         minute_allowed=_per_minute(source.name),
+        hung=why_hung(said, status.uptime_s or 0.0) if status and status.state == "running" else None,
     )
 
 
@@ -204,7 +210,7 @@ def _row(source: Source, now: datetime) -> tuple[Any, ...]:
     age = source.age_s(now)
     return (
         source.service,
-        source.state,
+        f"{source.state}, hung" if source.hung else source.state,
         "never" if age is None else f"{text.age(age)} ago",
         source.messages_per_s,
         source.messages,

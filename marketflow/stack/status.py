@@ -14,6 +14,7 @@ from marketflow.catalog import render as text
 from marketflow.contracts.topics import TOPICS
 from marketflow.errors import MarketflowError, SetupError
 from marketflow.services.backend import ServiceStatus
+from marketflow.services.flapping import why_flapping
 from marketflow.settings import Settings
 from marketflow.stack.backend import backend
 from marketflow.stack.outage import Outage, outage_left
@@ -91,10 +92,27 @@ def lag_of(settings: Settings, connection: psycopg.Connection[tuple[Any, ...]]) 
 
 
 def _service_problems(services: dict[str, ServiceStatus], stopped_by_hand: set[str]) -> list[str]:
+    now, found = datetime.now(UTC), []
+    for name, status in services.items():
+        flapping = why_flapping(status, now)
+        if flapping:
+            found.append(f"{name} is flapping: {flapping} `marketflow logs {name}`")
+        elif status.state not in ("running", "starting") and name not in stopped_by_hand:
+            why = f": {status.detail}" if status.detail else ""
+            found.append(f"{name} is {status.state}{why}; `marketflow logs {name}`")
+    return found
+
+
+def _hung(connection: psycopg.Connection[tuple[Any, ...]], services: dict[str, ServiceStatus]) -> list[str]:
+    """Producers that the last round which had anything to say found hanging."""
+    rows = connection.execute(
+        "select distinct on (service) service, event, detail from ops.service_event order by service, at desc"
+    ).fetchall()
+    running = {name for name, status in services.items() if status.state == "running"}
     return [
-        f"{name} is {status.state}{': ' + status.detail if status.detail else ''}; `marketflow logs {name}`"
-        for name, status in services.items()
-        if status.state not in ("running", "starting") and name not in stopped_by_hand
+        f"{service} is hung: {detail} `marketflow sources`"
+        for service, event, detail in rows
+        if event == "hung" and service in running
     ]
 
 
@@ -121,6 +139,7 @@ def collect(settings: Settings) -> Status:
                 warnings.append(
                     f"dataset {running} runs in this home: its are the services, {settings.dataset} is at rest"
                 )
+            hung = _hung(connection, services)
             layers = layers_of(connection, now)
             lag = lag_of(settings, connection)
             gaps = connection.execute("select count(*) from ops.trade_gap where status = 'open'").fetchone()
@@ -130,7 +149,7 @@ def collect(settings: Settings) -> Status:
         problems = [*_service_problems(services, set()), what]
         return Status(settings.dataset, services, free_disk_bytes=free, problems=problems)
     stopped = {name for name, _, _ in by_hand}
-    problems = _service_problems(services, stopped)
+    problems = [*_service_problems(services, stopped), *hung]
     problems += [
         f"{layer.table_name} is complete through {layer.complete_through:%H:%M:%S} only, {layer.age_s / 60:.0f} min ago"
         for layer in layers

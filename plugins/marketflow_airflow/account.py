@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow.sdk import Asset, task
@@ -24,6 +25,29 @@ select mark.complete_through, mark.snapshot_id, mark.newest_event_at, mark.updat
             where a.table_name = mark.table_name and a.committed_at > now() - interval '5 minutes'), 0)
 from ops.layer_freshness mark where mark.table_name = %s
 """
+
+
+_STEPS = {"gold.product_day": timedelta(days=1)}
+
+
+def work_of(table: str, summary: Any) -> dict[str, Any]:
+    """What the job before did to a table, from its summary: rows written, and the span of the hours they are of.
+
+    `rows` of silver are those that were new. A job that failed before it wrote a summary says nothing.
+    """
+    lines = [line for line in summary or () if line.get("table") == table and line.get("status", "ok") == "ok"]
+    if not lines:
+        return {}
+    facts: dict[str, Any] = {"rows": sum(line.get("rows", line.get("inserted", 0)) for line in lines)}
+    hours = sorted(
+        datetime.fromisoformat(hour)
+        for line in lines
+        for hour in (line.get("hours") or ([line["hour"]] if line.get("hour") else []))
+    )
+    if hours:
+        end = hours[-1] + _STEPS.get(table, timedelta(hours=1))
+        facts |= {"interval_start": hours[0].isoformat(), "interval_end": end.isoformat(), "hours": len(hours)}
+    return facts
 
 
 def account(table: str, asset: Asset, *, alone: bool = False) -> Any:
@@ -66,6 +90,8 @@ def _account(
         "newest_event_at": newest_event_at.isoformat() if newest_event_at else None,
         "accepted_last_5_min": int(accepted),
     }
+    for before in ti.task.upstream_task_ids:
+        facts |= work_of(table, ti.xcom_pull(task_ids=before))
     for asset in ti.task.outlets:
         outlet_events[asset].extra = facts
     _log.info("%s: %s", table, facts)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from marketflow_airflow.notify import AlertNotifier, RecoveryNotifier
+from marketflow_airflow.priority import ScheduleBeforeBackfill
 
 
 class Tag(StrEnum):
@@ -33,6 +34,8 @@ DEFAULT_ARGS = {
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=5),
     "execution_timeout": timedelta(minutes=30),
+    # in the pool of Spark and among the executor's slots alike
+    "weight_rule": ScheduleBeforeBackfill(),
     "on_failure_callback": [AlertNotifier("{{ dag.dag_id }}.{{ ti.task_id }} failed")],
     "on_success_callback": [RecoveryNotifier()],
 }

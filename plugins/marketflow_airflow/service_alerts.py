@@ -1,4 +1,4 @@
-"""A service that is down, silent or behind is an alert, from the round that sees it to the one that does not."""
+"""What is wrong with a service is an alert, from the round that sees it to the one that does not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from collections.abc import Iterable
 from marketflow_airflow import notify
 from marketflow_airflow.service_round import Condition
 
-_COMMANDS = {"down": "marketflow logs {service}", "silent": "marketflow sources", "behind": "marketflow status"}
+_COMMANDS = {
+    "down": "marketflow logs {service}",
+    "flapping": "marketflow logs {service}",
+    "hung": "marketflow sources",
+    "silent": "marketflow sources",
+    "behind": "marketflow status",
+}
 STREAM = "market-stream"
 
 
@@ -15,7 +21,7 @@ def tell_of_services(wrong: Iterable[Condition], well: Iterable[str]) -> None:
     """Tell of each condition, and end what was told of services that are well. Never raises."""
     for condition in wrong:
         command = _COMMANDS[condition.event].format(service=condition.service)
-        if condition.service == STREAM and condition.event != "down":
+        if condition.service == STREAM and condition.event in ("silent", "behind"):
             command = "marketflow sql stream"
         notify.tell_of(
             key=f"service:{condition.service}",

@@ -27,8 +27,8 @@ SETTLED_S = 3.0
 WELL_AFTER_S = 30.0
 # a service that waits for another is running some time after the event that tells of its start
 STARTING = timedelta(minutes=2)
-_DONE: Mapping[str, Event] = {"start": "started", "stop": "stopped", "restart": "restarted"}
-WRONG_EVENTS: tuple[Event, ...] = ("down", "silent", "behind")  # the worst first
+_DONE: Mapping[str, Event] = {"start": "started", "stop": "stopped", "discard": "stopped"}
+WRONG_EVENTS: tuple[Event, ...] = ("down", "flapping", "hung", "silent", "behind")  # the worst first
 _ENDED_EVENTS = ("started", "stopped", "restarted", "healthy")
 
 
@@ -60,13 +60,20 @@ class Condition:
 
 @dataclass
 class Round:
-    """The services of one Dag in one run. `failures` has a sentence a service, with which the caller fails its task."""
+    """The services of one Dag in one run.
+
+    `services` are the names that the Dag answers for, whether the configuration has them or not. `failures` has a
+    sentence a service, with which the caller fails its task. `unsure` are those of which nobody can say yet that they
+    are well: they were started in this round, or have said nothing since their start.
+    """
 
     connection: psycopg.Connection[Any]
     backend: ServiceBackend
     definitions: Mapping[str, ServiceDefinition]
     run_id: str
+    services: Sequence[str] = ()
     failures: dict[str, str] = field(default_factory=dict)
+    unsure: set[str] = field(default_factory=set)
 
     def ask(self, request: Request) -> None:
         """Write down a person's choice, which lasts until the next one; a restart is done at once, and once a run."""
@@ -89,7 +96,20 @@ class Round:
             asked = request is not None and request.action != NO_ACTION and request.service == action.service
             reason = f"{action.reason} Reason: {request.reason}" if asked and request and request.reason else None
             self._act(action.service, action.kind, reason or action.reason)
-        return found
+        return found + self._discard()
+
+    def _discard(self) -> list[Action]:
+        """Stop what the configuration has no longer: a source that was taken out has no definition to compare with."""
+        from marketflow.services.desired import Action
+
+        gone = [
+            Action(name, "stop", f"It is {status.state}, but the configuration has it no longer.")
+            for name, status in self.backend.status().items()
+            if name in self.services and name not in self.definitions
+        ]
+        for action in gone:
+            self._act(action.service, "discard", action.reason)
+        return gone
 
     def restart(self, service: str, reason: str) -> None:
         """Restart now."""
@@ -102,7 +122,11 @@ class Round:
 
         try:
             getattr(self.backend, kind)(service)
-            if kind != "stop":
+            if kind == "restart":
+                # whatever comes of it: a task that is tried again must not cut the pause of what fails once more
+                record_event(self.connection, service, "restarted", reason, run_id=self.run_id)
+            if kind in ("start", "restart"):
+                self.unsure.add(service)
                 self._wait_until_started(service)
         except StackDownError:
             raise
@@ -111,7 +135,8 @@ class Round:
             self.failures[service] = f"{service}: could not {kind} it: {error}"
             self.note({service: Condition(service, "down", str(error))}, {service: self.backend.status()[service]})
             return
-        record_event(self.connection, service, _DONE[kind], reason, run_id=self.run_id)
+        if kind != "restart":
+            record_event(self.connection, service, _DONE[kind], reason, run_id=self.run_id)
 
     def _wait_until_started(self, service: str) -> None:
         """Until it has run for some seconds, or waits for something it needs; ServiceError where it fails."""
@@ -148,18 +173,31 @@ class Round:
         return {name: statuses.get(name, ServiceStatus(name, "stopped")) for name in names}
 
     def down(self, statuses: Mapping[str, ServiceStatus]) -> list[Condition]:
-        """Those that should run and do not. One that fails again and again fails the run."""
+        """Those that should run and do not, or not for long. One that fails again and again fails the run.
+
+        A flapping one is left to its wrapper, whose pauses grow: a start from here would begin them anew. It fails
+        every run until it is over, so that whoever is told of the run is told once.
+        """
+        from marketflow.services.flapping import why_flapping
+
         found = []
         for name, status in statuses.items():
+            flapping = why_flapping(status, datetime.now(UTC))
+            if flapping:
+                detail = f"{flapping} Its last words: {self.last_words(name)}"
+                found.append(Condition(name, "flapping", detail))
+                self.failures.setdefault(name, f"{name}: {detail}")
+                continue
             if status.state == "running":
                 continue
             waited_s = (datetime.now(UTC) - status.since).total_seconds() if status.since else 0.0
             if status.state == "starting" and waited_s < 60:
                 continue
             detail = f"It should run and is {status.state}{f': {status.detail}' if status.detail else ''}."
-            found.append(Condition(name, "down", detail))
             if status.state in ("backoff", "failed", "stopped"):
-                self.failures.setdefault(name, f"{name}: {detail} Its last words: {self.last_words(name)}")
+                detail += f" Its last words: {self.last_words(name)}"
+                self.failures.setdefault(name, f"{name}: {detail}")
+            found.append(Condition(name, "down", detail))
         return found
 
     def note(self, worst: Mapping[str, Condition], statuses: Mapping[str, ServiceStatus]) -> None:
@@ -173,12 +211,25 @@ class Round:
             condition, last = worst.get(service), self.last_event(service)
             if condition is not None and last != condition.event:
                 record_event(self.connection, service, condition.event, condition.detail, run_id=self.run_id)
+            elif condition is None and service in self.unsure:
+                continue
             elif condition is None and service not in self.failures and last not in (None, *_ENDED_EVENTS):
                 if status.state != "running" or (last == "down" and (status.uptime_s or 0.0) < WELL_AFTER_S):
                     continue
                 record_event(self.connection, service, "healthy", f"It was {last} and is well.", run_id=self.run_id)
             elif condition is None and service not in self.failures:
                 self._note_start_of_others(service, status)
+
+    def well(self, worst: Mapping[str, Condition], statuses: Mapping[str, ServiceStatus]) -> list[str]:
+        """Whose alert is over: those that run well, and those that are not to run at all."""
+        # one that was down and is not well for long enough yet is neither told of again nor over
+        running = [
+            one
+            for one in statuses
+            if one not in worst and one not in self.unsure and self.last_event(one) not in WRONG_EVENTS
+        ]
+        at_rest = {*self.services, *self.definitions} - statuses.keys() - self.failures.keys()
+        return running + sorted(at_rest)
 
     def _note_start_of_others(self, service: str, status: ServiceStatus) -> None:
         """A crash is mended by the supervisor within seconds, before any round can see it: its trace is a new start."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook, BaseOperator, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from marketflow_airflow import feed_watch, stream_watch
+from marketflow_airflow import feed_watch, service_restarts, stream_watch
 from marketflow_airflow.form import refuse_unknown
 from marketflow_airflow.service_alerts import tell_of_services
-from marketflow_airflow.service_round import ACTIONS, NO_ACTION, WRONG_EVENTS, Condition, Request, Round, worst_of
+from marketflow_airflow.service_round import ACTIONS, NO_ACTION, Condition, Request, Round, worst_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -73,8 +73,8 @@ def service_params(services: Sequence[str]) -> dict[str, Param]:
 class ServicesOperator(BaseOperator):
     """One round over `services`: do what was asked, reconcile, look, write down what changed.
 
-    Fails with one sentence for each service that should run and cannot be started. A silent source is an event and a
-    warning.
+    Fails with one sentence for each service that should run and cannot be started, or crashes again and again. What
+    hangs is started again, by rules of `service_restarts`. A silent source is an event and a warning.
     """
 
     ui_color = "#dcfce7"
@@ -96,7 +96,7 @@ class ServicesOperator(BaseOperator):
         every = backend.definitions
         mine = {name: definition for name, definition in every.items() if name in self.services}
         with connect(settings, autocommit=True) as connection:
-            turn = Round(connection, backend, mine, context["dag_run"].run_id)
+            turn = Round(connection, backend, mine, context["dag_run"].run_id, self.services)
             set_defaults(connection, every.values())
             turn.ask(request)
             for action in turn.reconcile(request):
@@ -106,8 +106,7 @@ class ServicesOperator(BaseOperator):
             conditions = [*turn.down(statuses), *self.look(settings, connection, turn, running)]
             worst = worst_of(conditions)
             turn.note(worst, statuses)
-            # one that was down and is not well for long enough yet is neither told of again nor over
-            well = [one for one in statuses if one not in worst and turn.last_event(one) not in WRONG_EVENTS]
+            well = turn.well(worst, statuses)
         tell_of_services(worst.values(), well)
         for condition in worst.values():
             self.log.warning("%s is %s: %s", condition.service, condition.event, condition.detail)
@@ -144,16 +143,22 @@ class FeedsOperator(ServicesOperator):
     def look(
         self, settings: Settings, connection: psycopg.Connection[Any], turn: Round, running: Mapping[str, Any]
     ) -> Iterable[Condition]:
-        """Last message, queue, gaps and quota of each source."""
-        del turn
-        lines, conditions = feed_watch.look(settings, connection, running)
-        for line in lines:
+        """Last message, queue, gaps and quota of each source; restarts a producer that hangs."""
+        seen = feed_watch.look(settings, connection, running)
+        turn.unsure |= seen.unsure
+        for line in seen.lines:
             self.log.info("%s", line)
+        left = feed_watch.MOST_RESTARTS
+        conditions = []
+        for condition in seen.conditions:
+            kept = restarted_or_told(connection, turn, condition) if condition.event == "hung" and left else condition
+            left -= kept is None
+            conditions += [kept] if kept is not None else []
         return conditions
 
 
 class StreamOperator(ServicesOperator):
-    """The Spark stream; one that has said nothing for three minutes is started again."""
+    """The Spark stream; one that has said nothing for three minutes is started again, ever more rarely."""
 
     def __init__(self, **kwargs: Any) -> None:
         """Its service is market-stream."""
@@ -169,22 +174,33 @@ class StreamOperator(ServicesOperator):
         progress = stream_watch.read(connection, end_offsets(settings))
         now, uptime_s = datetime.now(UTC), status.uptime_s or 0.0
         self.log.info("%s", progress)
-        why = stream_watch.must_restart(progress, now, uptime_s, silent_since(connection, progress.newest_at))
-        if why:
-            turn.restart(stream_watch.STREAM, why)
-            return []
-        return stream_watch.conditions(progress, now, uptime_s)
+        conditions = stream_watch.conditions(progress, now, uptime_s)
+        if progress.nothing_since_start(now, uptime_s):
+            turn.unsure.add(stream_watch.STREAM)
+        if not stream_watch.hangs(progress, now, uptime_s):
+            return conditions
+        silent, *others = conditions
+        kept = restarted_or_told(connection, turn, silent, progress.newest_at)
+        return [] if kept is None else [kept, *others]
 
 
-def silent_since(connection: psycopg.Connection[Any], newest_at: datetime | None) -> datetime | None:
-    """When an earlier round first found the stream silent, and nothing has been said or done since."""
-    row = connection.execute(
-        "select event, at from ops.service_event where service = %s order by at desc limit 1", (stream_watch.STREAM,)
-    ).fetchone()
-    if row is None or row[0] != "silent" or (newest_at is not None and row[1] < newest_at):
-        return None
-    found: datetime = row[1]
-    return found
+def restarted_or_told(
+    connection: psycopg.Connection[Any], turn: Round, condition: Condition, newest_at: datetime | None = None
+) -> Condition | None:
+    """Restart what hangs if an earlier round found it so and its pause is over: None. Else what there is to tell.
+
+    What it said at `newest_at`, after that round, clears it.
+    """
+    service, event, now = condition.service, condition.event, datetime.now(UTC)
+    found = service_restarts.found_at(connection, service, event)
+    cleared = found is not None and newest_at is not None and found < newest_at
+    if cleared or not service_restarts.seen_before(found, now):
+        return condition
+    why_not = service_restarts.too_soon(connection, service, event, now)
+    if why_not:
+        return Condition(service, event, f"{condition.detail} {why_not}")
+    turn.restart(service, f"{condition.detail} An earlier round found it so already.")
+    return None
 
 
 def end_offsets(settings: Settings) -> dict[str, dict[int, int]]:

@@ -58,6 +58,10 @@ class Progress:
         uptime = timedelta(seconds=uptime_s)
         return min(uptime, now - self.newest_at) if self.newest_at else uptime
 
+    def nothing_since_start(self, now: datetime, uptime_s: float) -> bool:
+        """Whether it has not said a word yet since it was started."""
+        return self.newest_at is None or now - self.newest_at > timedelta(seconds=uptime_s)
+
     def __str__(self) -> str:
         """One line for the log."""
         said = f"{self.newest_event} at {self.newest_at:%H:%M:%S}" if self.newest_at else "nothing"
@@ -118,14 +122,7 @@ def conditions(progress: Progress, now: datetime, uptime_s: float) -> list[Condi
     return found
 
 
-def must_restart(progress: Progress, now: datetime, uptime_s: float, silent_since: datetime | None) -> str | None:
-    """Why the stream must be started again, or None.
-
-    Two rounds have to see it silent: after the machine slept or PostgreSQL was away, the first sees only the past.
-    """
-    silence = progress.silence(now, uptime_s)
+def hangs(progress: Progress, now: datetime, uptime_s: float) -> bool:
+    """Whether the stream has been silent for so long that a restart may help; a batch under way may say nothing."""
     patience = RESTART_AFTER_IN_BATCH if progress.newest_event == "started" else RESTART_AFTER
-    seen_before = silent_since is not None and now - silent_since >= timedelta(seconds=30)
-    if silence <= patience or not seen_before:
-        return None
-    return f"No batch started, ended or idled for {silence.total_seconds():.0f} s, and a minute ago it was so already."
+    return progress.silence(now, uptime_s) > patience

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.definitions.deadline import DeadlineAlert
@@ -108,6 +109,19 @@ def test_a_task_has_an_owner_a_timeout_retries_and_someone_to_tell(dags, dag_id)
         assert task.retries >= 1
         assert [type(callback) for callback in task.on_failure_callback] == [AlertNotifier]
         assert [type(callback) for callback in task.on_success_callback] == [RecoveryNotifier]
+
+
+@pytest.mark.parametrize("dag_id", sorted(EXPECTED))
+def test_the_schedule_goes_before_a_backfill(dags, dag_id):
+    """As the scheduler sees it: from the serialized Dag, by the id that Airflow gives a run."""
+    for task in DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dags[dag_id])).tasks:
+        run_ids = (
+            "scheduled__2026-11-20T05:00:00+00:00",
+            "manual__x",
+            "asset_triggered__x",
+            "backfill__2026-11-20T05:00:00+00:00",
+        )
+        assert [task.weight_rule.get_weight(SimpleNamespace(run_id=run)) for run in run_ids] == [10, 10, 10, 1]
 
 
 def test_spark_applications_share_the_one_slot_pool_and_nothing_else_is_in_it(dags):

@@ -49,10 +49,14 @@ class World:
         return self.stage.definition("producer-coinbase", SAYS, variables={**variables, **more})
 
     def services(self, *definitions):
-        """Replace what is defined, as a changed configuration does."""
+        """Replace what is defined, as `make up` does."""
+        self.configure(*definitions)
+        self.backend.up()
+
+    def configure(self, *definitions):
+        """Change what is defined and touch nothing that runs: that is a round's to do."""
         self._monkeypatch.setattr("marketflow.stack.backend.definitions", lambda _: definitions)
         self.backend = SupervisorBackend(self.settings, definitions)
-        self.backend.up()
 
     def say(self, *, age_s=0.0, queue=0, more=""):
         at = time.time() - age_s
@@ -79,6 +83,11 @@ class World:
         query = "select service, event, detail from ops.service_event order by at"
         return [(event, detail) for name, event, detail in self.rows(query) if name == service]
 
+    def alerts(self, service="producer-coinbase"):
+        """Of a service, oldest first: title, what it said, and whether it is over."""
+        query = "select alert_key, title, body, closed_at is not null from ops.alert order by opened_at"
+        return [(title, body, over) for key, title, body, over in self.rows(query) if key == f"service:{service}"]
+
     def state(self, name="producer-coinbase"):
         return self.backend.status()[name].state
 
@@ -89,14 +98,15 @@ class World:
 @contextmanager
 def services_world(embedded, monkeypatch) -> Iterator[World]:
     """A world whose PostgreSQL knows of no service, event, batch, gap or quota."""
-    port = free_ports(1)[0]
+    port, other = free_ports(2)
+    own = {"producer_coinbase_metrics_port": port, "producer_coingecko_metrics_port": other}
     ports = {name: getattr(embedded, name) for name in ("postgres_port", "kafka_port", "s3_port")}
-    for name, value in {**ports, "home": embedded.home, "producer_coinbase_metrics_port": port}.items():
+    for name, value in {**ports, **own, "home": embedded.home}.items():
         monkeypatch.setenv(f"MARKETFLOW_{name.upper()}", str(value))
     for name, value in airflow.connections(embedded).items():
         monkeypatch.setenv(name, value)
-    built = World(embedded.model_copy(update={"producer_coinbase_metrics_port": port}), monkeypatch)
-    for table in ("service_desired", "service_event", "stream_progress", "trade_gap", "quota_usage"):
+    built = World(embedded.model_copy(update=own), monkeypatch)
+    for table in ("service_desired", "service_event", "stream_progress", "trade_gap", "quota_usage", "alert"):
         built.execute(f"truncate ops.{table}")
     yield built
     built.backend.shutdown()

@@ -41,7 +41,9 @@ with connect(load()) as connection:
 place = sys.argv.index("--summary")
 with open(os.environ["SAID"], "a") as file:
     file.write(json.dumps(sys.argv[1:place]) + "\\n")
-open(sys.argv[place + 1], "w").write('{"rows": 7}')
+hours = ["2026-11-20T05:00:00+00:00", "2026-11-20T06:00:00+00:00"]
+done = [{"table": name, "rows": 7, "hours": hours} for name in json.loads(os.environ["MARKS"])]
+open(sys.argv[place + 1], "w").write(json.dumps(done))
 print("the last word")
 sys.exit(int(os.environ.get("STATUS", "0")))
 """
@@ -135,6 +137,8 @@ def test_a_dag_runs_one_hour_by_hand_and_emits_what_it_wrote(run, dag_id, comman
     events = emitted()
     assert set(events) == assets
     assert all(set(said) >= {"complete_through", "snapshot_id"} for said in events.values())
+    told = {(said["rows"], said["interval_start"], said["interval_end"], said["hours"]) for said in events.values()}
+    assert told == ({(7, FIVE.isoformat(), "2026-11-20T07:00:00+00:00", 2)} if assets else set())
 
 
 def test_the_form_names_the_hour(run):

@@ -1,4 +1,4 @@
-"""The embedded Airflow as it is run: four processes on PostgreSQL, with the project's Dags and three of the test's."""
+"""The embedded Airflow as it is run: four processes on PostgreSQL, with the project's Dags and four of the test's."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from marketflow.stack.servers import free_ports
 from marketflow.warehouse import freshness
 from marketflow.warehouse.connection import connect
 from tests.integration.airflow_stage import eventually, postgres_server
+from tests.receiver import Receiver, receiver
 
 # the order in which they are started; they are stopped as `make down` does
 PARTS = {
@@ -34,12 +35,14 @@ PARTS = {
 STOPPING_ORDER = ("scheduler", "dag-processor", "triggerer", "api-server")
 PORTS = ("airflow_port", "airflow_log_port", "airflow_trigger_log_port", "airflow_scheduler_health_port")
 DAGS = '''
-"""Dags of the test: one that waits, one by the hour that emits an asset, one that is woken by it."""
-import json, os
+"""Dags of the test: one that waits, one by the hour that emits an asset, one that is woken by it, one that is late."""
+import json, os, time
 from datetime import UTC, datetime, timedelta
 from airflow.sdk import Asset, CronPartitionTimetable, dag, get_current_context, task
 from marketflow_airflow.freshness import FreshnessSensor
+from marketflow_airflow.gold import deadline
 from marketflow_airflow.interval import partition_param, resolve
+from marketflow_airflow.notify import deadline_met
 
 TABLE = Asset("test_table")
 COMMON = {"start_date": datetime(2026, 1, 1, tzinfo=UTC), "catchup": False, "is_paused_upon_creation": False}
@@ -68,17 +71,28 @@ def test_listens():
         pass
     hear()
 
+LATE = deadline("test_late: the hour is late", within=timedelta(seconds=1))
+
+@dag(schedule=None, deadline=LATE, on_success_callback=deadline_met, **COMMON)
+def test_late():
+    @task
+    def work():
+        while not os.path.exists(os.environ["WINDOWS"] + ".go"):
+            time.sleep(0.2)
+    work()
+
 test_waits()
 test_hours()
 test_listens()
+test_late()
 '''
 
 
 class Airflow:
     """Four running parts, and the metadata database as the judge of what they did."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self.settings, self.windows = settings, folder / "windows.ndjson"
+    def __init__(self, settings: Settings, folder: Path, hook: Receiver) -> None:
+        self.settings, self.windows, self.hook = settings, folder / "windows.ndjson", hook
         (folder / "dags").mkdir()
         (folder / "dags" / "three.py").write_text(DAGS)
         bundles = [
@@ -96,6 +110,7 @@ class Airflow:
             # the project's Dags are looked at, not run: their services are not here
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
             "WINDOWS": str(self.windows),
+            "MARKETFLOW_ALERT_URL": hook.url,
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -148,9 +163,9 @@ class Airflow:
 @contextmanager
 def running(folder: Path) -> Iterator[Airflow]:
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-    with postgres_server(folder / "home", **ports) as server:
+    with receiver() as hook, postgres_server(folder / "home", **ports) as server:
         airflow.migrate(server.settings)
-        built = Airflow(server.settings, folder)
+        built = Airflow(server.settings, folder, hook)
         try:
             built.start()
             yield built
@@ -168,6 +183,7 @@ def test_the_embedded_airflow_parses_waits_backfills_and_wakes_as_the_dags_rely_
         a_first_start_runs_the_last_complete_hour_by_its_key(parts)
         a_backfill_of_three_hours_is_three_runs_with_their_windows(parts)
         a_run_by_key_wakes_no_plain_listener_and_leaves_nothing_pending(parts)
+        a_run_that_is_late_is_told_of_and_so_is_its_end(parts)
 
 
 def parses_every_dag_and_has_the_pool(parts: Airflow) -> None:
@@ -195,6 +211,7 @@ def parses_every_dag_and_has_the_pool(parts: Airflow) -> None:
         "test_waits",
         "test_hours",
         "test_listens",
+        "test_late",
     }
     eventually(lambda: {name for (name,) in parts.rows("select dag_id from dag")} >= expected, "every Dag", 120)
     assert {name for (name,) in parts.rows("select dag_id from dag")} == expected
@@ -251,3 +268,17 @@ def a_run_by_key_wakes_no_plain_listener_and_leaves_nothing_pending(parts: Airfl
     eventually(lambda: parts.states("test_listens") == ["success"], "the listener to be woken", 120)
     assert parts.rows(events.format("")) == [(1,)]
     assert parts.rows("select count(*) from asset_partition_dag_run") == [(0,)]
+
+
+def a_run_that_is_late_is_told_of_and_so_is_its_end(parts: Airflow) -> None:
+    """The deadline of gold and of publication, with a second instead of 50 minutes: the scheduler sees it, the
+    triggerer tells it, and the run's success ends it."""
+    parts.command("dags", "trigger", "test_late")
+    eventually(lambda: parts.hook.bodies, "the alert of the deadline", 120)
+    assert parts.hook.said("status", "key", "title") == [
+        ("firing", "deadline:test_late", "test_late: the hour is late")
+    ]
+    assert parts.states("test_late") == ["running"]
+    parts.windows.with_name("windows.ndjson.go").touch()
+    eventually(lambda: len(parts.hook.bodies) > 1, "its end", 120)
+    assert parts.hook.said("status", "key")[1:] == [("resolved", "deadline:test_late")]

@@ -150,3 +150,24 @@ def test_a_first_service_that_fails_at_once_is_told_before_its_pause_ends(world)
     with pytest.raises(AirflowException, match="market-stream: could not start it: it is backoff"):
         world.round(stream())
     assert eventually(lambda: world.events("market-stream"), "an event")[0][0] == "down"
+
+
+def test_a_restart_that_did_not_help_is_done_again_after_ten_minutes_and_its_alert_lasts_until_a_batch(
+    world, monkeypatch
+):
+    world.services(world.stage.definition("market-stream", SLEEPER, group="stream"))
+    world.round(stream())
+    told(world, "progress", datetime.now(UTC) - 4 * MINUTE)
+    up_for(world, monkeypatch, 60 * MINUTE)
+
+    restarts = []
+    for minutes in (0, 1, 1, 1, 7, 2):
+        world.execute("update ops.service_event set at = at - %s", (minutes * MINUTE,))
+        world.round(stream())
+        restarts.append([event for event, _ in world.events("market-stream")].count("restarted"))
+    assert restarts == [0, 1, 1, 1, 1, 2]
+    assert [over for _, _, over in world.alerts("market-stream")] == [False]
+
+    told(world, "progress", datetime.now(UTC), batch_id=2)
+    world.round(stream())
+    assert [over for _, _, over in world.alerts("market-stream")] == [True]

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 import urllib.request
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +15,8 @@ import psutil
 import pytest
 
 from marketflow.settings import Settings
+from marketflow.stack import hanging, sources
+from marketflow.stack.servers import free_ports
 from marketflow.warehouse.connection import connect
 from tests.integration.producer_stage import Market, Process, ids, market, producer, stored, until
 
@@ -279,6 +282,38 @@ def test_metrics_are_served_under_their_names(embedded: Settings, tmp_path: Path
         assert f"marketflow_{name}{{" in text
     assert re.search(r'marketflow_messages_total\{channel="matches",venue="coinbase_exchange"\} [1-9]', text)
     assert "marketflow_publish_latency_seconds_bucket" in text
+
+
+def test_a_venue_that_is_silent_or_gone_makes_no_hung_feed(
+    embedded: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hanging, "LOOP_QUIET_S", 5.0)
+    monkeypatch.setattr(hanging, "OVERDUE_S", 5.0)
+    (port,) = free_ports(1)
+    settings = embedded.model_copy(update={"producer_coinbase_metrics_port": port})
+    with (
+        market(embedded, tmp_path / "market", "DOT-USD", "--rate", "20") as made,
+        producer(embedded, made, VENUE, "producer", feed_silence_s=60, producer_coinbase_metrics_port=port) as feed,
+    ):
+        heard(feed)
+
+        def said() -> dict[str, float]:
+            found = sources.scrape(settings, "producer-coinbase")
+            assert found is not None
+            assert hanging.why_hung(found, 3600) is None
+            return found
+
+        grown(embedded, made.product, 5)
+        made.control("faults", {"fault": "stall", "seconds": 30})
+        until(lambda: time.time() - said()["marketflow_last_message_timestamp_seconds"] > 7, "the venue's silence")
+        made.process.kill()
+        until(lambda: said()["marketflow_connected"] == 0, "the connection's end")
+        until(lambda: said()["marketflow_reconnects_total"] >= 4, "attempts to connect again")
+        # one that stands still does not answer, and is the same when it goes on
+        os.kill(feed.child.pid, signal.SIGSTOP)
+        assert sources.scrape(settings, "producer-coinbase", timeout_s=1) is None
+        os.kill(feed.child.pid, signal.SIGCONT)
+        said()
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,48 @@ def test_every_python_file_says_what_it_is_for(folder: str) -> None:
         if not ast.get_docstring(ast.parse(path.read_text()))
     ]
     assert silent == []
+
+
+USED = {
+    "airflow.sdk": "Dags, tasks and hooks",
+    "airflow.providers.apache.kafka": "Kafka's end offsets and first messages",
+    "airflow.providers.amazon": "S3 and Glue",
+    "airflow.providers.postgres": "publication's audit, quality, accounts",
+    "pyspark": "the stream and the jobs",
+    "boto3": "the lake's bucket and the catalog",
+}
+OURS = ("dags", "plugins", "marketflow", "spark_jobs")
+
+
+def _uses(tree: ast.Module, package: str) -> int:
+    """How often a name that a module imports from a package is used in it, type annotations apart."""
+    checked = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+    for_types = {id(inner) for node in checked for inner in ast.walk(node)}
+    names = set()
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{package}."):
+            names |= {alias.asname or alias.name for alias in node.names}
+        if isinstance(node, ast.Import):
+            names |= {
+                (alias.asname or alias.name).split(".")[0]
+                for alias in node.names
+                if f"{alias.name}.".startswith(f"{package}.")
+            }
+    called = [node for node in ast.walk(tree) if isinstance(node, (ast.Call, ast.ClassDef, ast.Attribute, ast.With))]
+    inside = {id(name): name.id for node in called for name in ast.walk(node) if isinstance(name, ast.Name)}
+    return sum(name in names for name in inside.values())
+
+
+@pytest.mark.parametrize("package", sorted(USED))
+def test_what_the_platform_names_as_its_parts_is_at_work_outside_tests(package: str) -> None:
+    files = [path for folder in OURS for path in sorted((PROJECT_FOLDER / folder).rglob("*.py"))]
+    used_in = {path.name for path in files if _uses(ast.parse(path.read_text()), package)}
+    assert used_in, f"{package} ({USED[package]}) is at work nowhere"
+
+
+def test_an_import_that_nothing_uses_does_not_count() -> None:
+    assert _uses(ast.parse("import boto3x\nboto3x.client('s3')"), "boto3") == 0
+    assert _uses(ast.parse("import boto3"), "boto3") == 0
+    assert _uses(ast.parse("import boto3\nboto3.client('s3')"), "boto3") == 1

@@ -22,7 +22,8 @@ LONG = WELL_AFTER_S + 1
 
 def told(memory: Memory, crashes: int, state: ServiceState = "running", uptime_s: float | None = LONG) -> list[str]:
     status = ServiceStatus("kafka", state, since=datetime.now(UTC), uptime_s=uptime_s)
-    crash = State(crashes=crashes, crashed_at=1_800_000_000.0, crash="ended by signal 9 after 312.0 s")
+    times = tuple(1_800_000_000.0 + number for number in range(crashes))
+    crash = State(crashes=times, crash="ended by signal 9 after 312.0 s")
     return [alert.key for alert in ended({"kafka": status}, {"kafka": crash}, memory)]
 
 
@@ -63,9 +64,9 @@ def test_a_service_that_is_stopped_by_hand_is_nobodys_worry_any_more() -> None:
 
 
 def test_the_alert_says_when_how_and_what_to_run() -> None:
-    memory = Memory(crashes={"kafka": 0})
+    memory = Memory(crashes={"kafka": 0.0})
     status = ServiceStatus("kafka", "backoff", detail="1 failure in a row, next start in 1 s")
-    crash = State(crashes=1, crashed_at=1_800_000_000.0, crash="ended by signal 9 after 312.0 s")
+    crash = State(crashes=(1_800_000_000.0,), crash="ended by signal 9 after 312.0 s")
     (alert,) = ended({"kafka": status}, {"kafka": crash}, memory)
     assert alert.cause == (
         "At 2027-01-15 08:00:00 UTC: ended by signal 9 after 312.0 s. "
