@@ -16,10 +16,9 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -28,6 +27,15 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from marketflow.addresses import (
+    AlertUrl,
+    BucketFolder,
+    HttpUrl,
+    LineageTarget,
+    MetricsTarget,
+    SecretsPlace,
+    SocketUrl,
+)
 from marketflow.contracts.products import PRODUCTS, VS_CURRENCIES
 from marketflow.contracts.sources import SOURCES, Source
 from marketflow.errors import ConfigurationError
@@ -41,41 +49,6 @@ PortOrAny = Annotated[int, Field(ge=0, le=65_535)]
 
 # MARKETFLOW_* names that are no field here: secrets, the simulator's own knobs, the wrapper's mark on its processes
 _OTHER_NAMES = ("MARKETFLOW_SECRET_", "MARKETFLOW_SIMULATOR_", "MARKETFLOW_SERVICE_RUN")
-
-
-def _checked(value: str, schemes: tuple[str, ...]) -> str:
-    try:
-        parts = urlsplit(value)
-        host = parts.hostname if parts.port != 0 else None
-    except ValueError:
-        parts, host = urlsplit(""), None
-    if parts.scheme not in schemes or not host:
-        raise ValueError(f"must be an address like {schemes[0]}://host:port/path")
-    return value
-
-
-def _url(*schemes: str) -> AfterValidator:
-    return AfterValidator(lambda value: _checked(value, schemes))
-
-
-HttpUrl = Annotated[str, _url("https", "http")]
-SocketUrl = Annotated[str, _url("wss", "ws")]
-
-
-def _alert_target(value: str) -> str:
-    if urlsplit(value).scheme in ("https", "http"):
-        return _checked(value, ("https", "http"))
-    import apprise  # only who has such a target pays for it
-
-    if "://" not in value or not apprise.Apprise.instantiate(value, suppress_exceptions=True):
-        raise ValueError(
-            "must be an address like https://host:port/path, which takes JSON, or one of Apprise's, such as "
-            "slack://… or mailto://…"
-        )
-    return value
-
-
-AlertUrl = Annotated[str, AfterValidator(_alert_target)]
 
 
 class StackFile(PydanticBaseSettingsSource):
@@ -215,6 +188,13 @@ class Settings(BaseSettings):
     # where alerts go: http(s) is a webhook that takes JSON, anything else an address of Apprise's; None: the log only
     alert_url: AlertUrl | None = None
 
+    # the embedded Airflow set up as a production one; None and the defaults cost nothing: docs/production.md
+    airflow_auth: Literal["simple", "fab"] = "simple"
+    airflow_remote_logs: BucketFolder | None = None
+    airflow_secrets: SecretsPlace = "environment"
+    airflow_lineage: LineageTarget | None = None
+    airflow_metrics: MetricsTarget | None = None
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -271,6 +251,18 @@ class Settings(BaseSettings):
             raise ValueError(
                 "MARKETFLOW_CRAWLER: glue needs MARKETFLOW_DEPLOYMENT=aws and MARKETFLOW_GLUE_CRAWLER_ROLE; elsewhere "
                 "leave it at own, since the embedded Glue API's crawlers find nothing"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _airflow_is_ours(self) -> Settings:
+        """Elsewhere nothing would read these, and a page that all may open would be believed to ask for a name."""
+        names = ("airflow_auth", "airflow_remote_logs", "airflow_secrets", "airflow_lineage", "airflow_metrics")
+        asked = [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+        if asked and self.deployment != "embedded":
+            raise ValueError(
+                f"MARKETFLOW_{asked[0].upper()} is for the embedded stack; with MARKETFLOW_DEPLOYMENT="
+                f"{self.deployment} Airflow's own variables do it: docs/production.md names them"
             )
         return self
 

@@ -14,18 +14,19 @@ import urllib.error
 import urllib.request
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from marketflow.errors import SetupError
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.settings import Settings
+from marketflow.stack import airflow_production
 from marketflow.stack.secrets import write_private
 
 # One Spark application at a time on one machine: `airflow backfill` ignores a Dag's max_active_runs, a pool it obeys.
 POOLS = {
     "spark": {"slots": 1, "description": "Spark applications; one at a time on one machine", "include_deferred": False}
 }
-USERS = {"admin": "admin", "viewer": "viewer"}
 
 
 def home(settings: Settings) -> Path:
@@ -45,6 +46,11 @@ def base_url(settings: Settings) -> str:
 
 def connections(settings: Settings) -> dict[str, str]:
     """Airflow connections, as AIRFLOW_CONN_* variables."""
+    return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in named_connections(settings).items()}
+
+
+def named_connections(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Every connection that the Dags use, by its id."""
     postgres = {
         "conn_type": "postgres",
         "host": settings.postgres_host or settings.host,
@@ -72,8 +78,7 @@ def connections(settings: Settings) -> dict[str, str]:
         },
     }
     services = {"conn_type": "generic", "extra": {"home": str(settings.home)}}
-    named = {"marketflow_pg": postgres, "marketflow_kafka": kafka, "lake_aws": lake_aws, "services": services}
-    return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in named.items()}
+    return {"marketflow_pg": postgres, "marketflow_kafka": kafka, "lake_aws": lake_aws, "services": services}
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -91,8 +96,7 @@ def environment(settings: Settings) -> dict[str, str]:
         ("core", "default_timezone"): "utc",
         ("core", "fernet_key"): settings.secret("airflow_fernet_key"),
         ("core", "execution_api_server_url"): f"{base_url(settings)}/execution/",
-        ("core", "simple_auth_manager_users"): ",".join(f"{name}:{role}" for name, role in USERS.items()),
-        ("core", "simple_auth_manager_passwords_file"): str(home(settings) / "passwords.json"),
+        **_simple_users(settings),
         ("database", "sql_alchemy_conn"): f"postgresql+psycopg2://{metadata}",
         ("database", "sql_alchemy_pool_size"): "5",
         ("api", "host"): settings.host,
@@ -120,34 +124,53 @@ def environment(settings: Settings) -> dict[str, str]:
         ("dag_processor", "min_file_process_interval"): "300",
         ("dag_processor", "refresh_interval"): "30",
         ("usage_data_collection", "enabled"): "False",
+        **airflow_production.options(settings),
     }
     variables = {f"AIRFLOW__{section.upper()}__{name.upper()}": value for (section, name), value in options.items()}
-    return {"AIRFLOW_HOME": str(home(settings)), **variables, **connections(settings)}
+    variables |= airflow_production.other_variables(settings)
+    # where a secrets backend has them, no process's environment holds a password of theirs
+    given = connections(settings) if settings.airflow_secrets == "environment" else {}
+    return {"AIRFLOW_HOME": str(home(settings)), **variables, **given}
+
+
+def _simple_users(settings: Settings) -> dict[tuple[str, str], str]:
+    if settings.airflow_auth != "simple":
+        return {}
+    roles = airflow_production.SIMPLE_USERS.items()
+    return {
+        ("core", "simple_auth_manager_users"): ",".join(f"{name}:{role}" for name, role in roles),
+        ("core", "simple_auth_manager_passwords_file"): str(home(settings) / "passwords.json"),
+    }
 
 
 def prepare(settings: Settings) -> None:
-    """Folders and the users' passwords. Safe to run again."""
+    """Folders, the users' passwords, and the connections where a file has them. Safe to run again."""
     (home(settings) / "logs").mkdir(parents=True, exist_ok=True)
-    passwords = {name: settings.secret(f"airflow_{name}_password") for name in USERS}
-    write_private(home(settings) / "passwords.json", json.dumps(passwords))
+    write_private(home(settings) / "passwords.json", json.dumps(airflow_production.passwords(settings)))
+    if settings.airflow_secrets == "file":
+        write_private(airflow_production.connections_file(settings), json.dumps(named_connections(settings)))
 
 
 def run(settings: Settings, *arguments: str) -> str:
     """Run one `airflow` command in this home's environment and return what it printed."""
-    from marketflow.services.environment import embedded_environment
-
     command = [program(), *arguments]
-    variables = embedded_environment(settings) | environment(settings)
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)  # noqa: S603 - own list
+    done = subprocess.run(command, env=_whole_environment(settings), capture_output=True, text=True, check=False)  # noqa: S603 - own list
     if done.returncode != 0:
         raise SetupError(f"`airflow {' '.join(arguments)}` failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.stdout
 
 
+def _whole_environment(settings: Settings) -> dict[str, str]:
+    from marketflow.services.environment import embedded_environment
+
+    return embedded_environment(settings) | environment(settings)
+
+
 def migrate(settings: Settings) -> bool:
-    """Bring the metadata database to this Airflow's version and create the pools; True when it had to."""
+    """Bring the metadata database to this Airflow's version and create pools and FAB's users; True when it had to."""
     mark = home(settings) / "migrated.json"
-    wanted = json.dumps({"airflow": version("apache-airflow"), "pools": POOLS})
+    auth = {} if settings.airflow_auth == "simple" else {"auth": settings.airflow_auth}
+    wanted = json.dumps({"airflow": version("apache-airflow"), "pools": POOLS, **auth})
     if mark.exists() and mark.read_text() == wanted:
         return False
     prepare(settings)
@@ -155,6 +178,8 @@ def migrate(settings: Settings) -> bool:
     pools = home(settings) / "pools.json"
     pools.write_text(json.dumps(POOLS))
     run(settings, "pools", "import", str(pools))
+    if settings.airflow_auth == "fab":
+        airflow_production.make_users(settings, _whole_environment(settings))
     mark.write_text(wanted)
     return True
 

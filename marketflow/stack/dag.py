@@ -36,13 +36,14 @@ def home(settings: Settings) -> Path:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The stack's Airflow, but for the metadata database and the logs."""
+    """The stack's Airflow, but for the metadata database, its users, the logs and the metrics."""
+    here = settings.model_copy(update={"airflow_auth": "simple", "airflow_remote_logs": None, "airflow_metrics": None})
     own = {
         "AIRFLOW_HOME": str(home(settings)),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home(settings) / 'airflow.db'}",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home(settings) / "logs"),
     }
-    return embedded_environment(settings) | airflow.environment(settings) | own
+    return embedded_environment(settings) | airflow.environment(here) | own
 
 
 def check(settings: Settings, dag_id: str, date: str) -> None:

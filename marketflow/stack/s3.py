@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from marketflow.errors import SetupError
 from marketflow.settings import Settings
@@ -83,11 +84,13 @@ def wait_until_ready(settings: Settings, timeout_s: float = 60.0) -> None:
 
 
 def create_bucket(settings: Settings) -> None:
-    """The lake's bucket. Safe to run again."""
+    """The lake's bucket, and that of Airflow's remote logs where it is another one. Safe to run again."""
     connection = client(settings)
-    names = {bucket["Name"] for bucket in connection.list_buckets()["Buckets"]}
-    if settings.lake_bucket not in names:
-        connection.create_bucket(Bucket=settings.lake_bucket)
+    wanted = {settings.lake_bucket}
+    if settings.airflow_remote_logs:
+        wanted.add(str(urlsplit(settings.airflow_remote_logs).hostname))
+    for name in wanted - {bucket["Name"] for bucket in connection.list_buckets()["Buckets"]}:
+        connection.create_bucket(Bucket=name)
 
 
 def environment(settings: Settings) -> dict[str, str]:

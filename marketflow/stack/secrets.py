@@ -21,6 +21,7 @@ NAMES = (
     "airflow_api_secret_key",
     "airflow_fernet_key",
     "airflow_admin_password",
+    "airflow_op_password",
     "airflow_viewer_password",
     "kafka_cluster_id",
 )

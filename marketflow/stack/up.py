@@ -14,7 +14,7 @@ from marketflow.errors import ConfigurationError, SetupError
 from marketflow.services.supervisor import SupervisorBackend
 from marketflow.settings import Settings, load
 from marketflow.simulator import configuration
-from marketflow.stack import airflow, kafka, ports, postgres, s3, secrets, status
+from marketflow.stack import airflow, airflow_production, kafka, ports, postgres, s3, secrets, status
 from marketflow.stack.announce import check_plans, warm_up
 from marketflow.stack.backend import backend
 from marketflow.warehouse import schema
@@ -166,6 +166,7 @@ def _farewell(settings: Settings, say: Say) -> None:
     say("")
     if from_when:
         say(f"Five-minute movers exist from {from_when:%H:%M:%S} UTC (five minutes of data): marketflow movers --watch")
-    say(f"Airflow: {airflow.base_url(settings)}  user admin (or viewer)")
+    first, *others = airflow_production.users(settings)
+    say(f"Airflow: {airflow.base_url(settings)}  user {first} (or {' or '.join(others)})")
     say(f"         its password is in {airflow.home(settings) / 'passwords.json'}")
     say("Next: marketflow status | movers | sql --list | connect | verify      Stop: make down")

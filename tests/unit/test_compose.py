@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -35,8 +36,12 @@ def _jar_version(name: str) -> str:
     return next(str(one.get("rev")) for one in dependencies if one.get("name") == name)
 
 
+# it reads what supervisord's wrappers write down, and containers have none: their engine restarts them
+EMBEDDED_ONLY = {"watch"}
+
+
 def test_services_are_the_embedded_ones(compose: dict[str, Any], settings: Settings) -> None:
-    assert set(compose["services"]) == set(backend(settings).definitions)
+    assert set(compose["services"]) == set(backend(settings).definitions) - EMBEDDED_ONLY
 
 
 def test_images_are_the_embedded_versions(compose: dict[str, Any]) -> None:
@@ -51,7 +56,7 @@ def test_images_are_the_embedded_versions(compose: dict[str, Any]) -> None:
 
 def test_commands_are_the_embedded_ones(compose: dict[str, Any], settings: Settings) -> None:
     for name, definition in backend(settings).definitions.items():
-        if definition.group == "infrastructure":
+        if definition.group == "infrastructure" or name in EMBEDDED_ONLY:
             continue
         embedded = [Path(definition.command[0]).name, *definition.command[1:]]
         embedded = [part.removeprefix(f"{PROJECT_FOLDER}/") for part in embedded]
@@ -78,6 +83,37 @@ def test_airflow_is_set_up_as_the_embedded_one(compose: dict[str, Any], settings
     assert len(compared) >= 9
     assert {name: contained[name] for name in compared} == {name: embedded[name] for name in compared}
     assert set(shared) <= set(embedded)
+
+
+def test_the_dags_connections_are_the_embedded_ones_at_the_containers_addresses(
+    compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contained = compose["x-airflow"]["environment"]
+    # as a container sees it: settings and secrets are variables
+    for name, value in compose["x-environment"].items():
+        monkeypatch.setenv(name, _filled(value, {}))
+    given = {name: f"of {name}" for name in re.findall(r"\$\{(MARKETFLOW_SECRET_\w+)", "".join(contained.values()))}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    wanted = airflow.connections(load())
+    found = {name: _filled(contained[name], given) for name in contained if name.startswith("AIRFLOW_CONN_")}
+    assert {name: json.loads(value) for name, value in found.items()} == {
+        name: json.loads(value) for name, value in wanted.items()
+    }
+
+
+def _filled(text: str, given: dict[str, str]) -> str:
+    """What compose makes of ${NAME} and ${NAME:-default}."""
+    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", lambda found: given.get(found[1], found[2] or ""), text)
+
+
+def test_what_production_adds_reaches_the_containers_by_the_env_file(compose: dict[str, Any]) -> None:
+    """A variable that the file fixes wins over .env: of those that docs/production.md names it fixes none."""
+    named = set(re.findall(r"`((?:AIRFLOW__|OTEL_)\w+)", (PROJECT_FOLDER / "docs" / "production.md").read_text()))
+    assert len(named) >= 15
+    assert named & set(compose["x-airflow"]["environment"]) == set()
+    airflows = [one for name, one in compose["services"].items() if name.startswith("airflow-")]
+    assert [one["env_file"] for one in airflows] == [".env"] * 4
 
 
 def test_no_container_can_reach_a_cloud_account_by_accident(compose: dict[str, Any]) -> None:
