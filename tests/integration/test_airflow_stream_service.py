@@ -155,6 +155,8 @@ def test_a_first_service_that_fails_at_once_is_told_before_its_pause_ends(world)
 def test_a_restart_that_did_not_help_is_done_again_after_ten_minutes_and_its_alert_lasts_until_a_batch(
     world, monkeypatch
 ):
+    from marketflow_airflow import services
+
     world.services(world.stage.definition("market-stream", SLEEPER, group="stream"))
     world.round(stream())
     told(world, "progress", datetime.now(UTC) - 4 * MINUTE)
@@ -169,6 +171,9 @@ def test_a_restart_that_did_not_help_is_done_again_after_ten_minutes_and_its_ale
     assert restarts == [0, 1, 1, 1, 1, 2]
     assert [over for _, _, over in world.alerts("market-stream")] == [False]
 
-    told(world, "progress", datetime.now(UTC), batch_id=2)
+    # a batch that has read all there is, whatever other tests sent
+    ends = services.end_offsets(world.settings)
+    read = json.dumps({name: {str(partition): end for partition, end in found.items()} for name, found in ends.items()})
+    told(world, "progress", datetime.now(UTC), batch_id=2, end_offsets=read)
     world.round(stream())
     assert [over for _, _, over in world.alerts("market-stream")] == [True]
