@@ -37,12 +37,14 @@ from benchmarks.webhook import Webhook, webhook
 from marketflow import settings as configuration
 from marketflow.contracts.gold import GOLD_TABLES
 from marketflow.contracts.tables import LAKE_TABLES
+from marketflow.contracts.topics import TOPICS
 from marketflow.errors import MarketflowError
 from marketflow.ingest.publisher import KafkaPublisher
 from marketflow.ingest.replay import Options, prepared
 from marketflow.lake import readers
 from marketflow.settings import Settings
 from marketflow.stack.backend import backend
+from marketflow.stack.outage import end_offsets
 from marketflow.warehouse.connection import connect
 
 DAGS = ("gold_bars", "gold_price_metrics", "gold_trade_features")
@@ -255,6 +257,17 @@ def verified(stack: Stack, truth: Path, folder: Path) -> dict[str, Any]:
     return {"exit_status": done.returncode, "compared": report.get("compared"), "problems": report.get("problems")}
 
 
+def in_kafka(settings: Settings) -> int:
+    """Messages that the dataset's topics have ever held."""
+    names = [topic.full_name(settings.topic_prefix) for topic in TOPICS]
+    return sum(end for name in names for end in end_offsets(settings, name).values())
+
+
+def live(messages: int, seconds: float) -> dict[str, Any]:
+    """What the feeds and pollers brought meanwhile."""
+    return {"messages": messages, "seconds": round(seconds), "messages_per_s": round(messages / seconds, 1)}
+
+
 def latencies(stack: Stack) -> dict[str, Any]:
     """From a run's being queued to its first task's start, of scheduled runs."""
     rows = stack.runs(
@@ -280,7 +293,7 @@ def measure(what: str, folder: Path, hook: Webhook) -> tuple[dict[str, Any], lis
         wait(lambda: trades_in_silver(stack.settings, plan["products"]) >= lines, "the history in silver")
         wait(lambda: not stack.runs("select 1 from dag_run where dag_id = 'advance' and state = 'running'"), "advance")
         say("the history is in silver; backfilling")
-        began = time.monotonic()
+        began, heard = time.monotonic(), in_kafka(stack.settings)
         start_backfills(stack, start, plan["hours"])
         kills = []
         if what == "kills":
@@ -308,6 +321,7 @@ def measure(what: str, folder: Path, hook: Webhook) -> tuple[dict[str, Any], lis
             "runs": [list(row) for row in states],
             "tasks_that_needed_another_try": retried,
             "queued_to_first_task": latencies(stack),
+            "live": live(in_kafka(stack.settings) - heard, time.monotonic() - began),
             "alerts": stack.hook.summary(),
             "doubled_keys": {name: number for name, number in doubled_keys(stack.settings).items() if number},
             "verify": verified(stack, truth, folder),
