@@ -1,18 +1,21 @@
-"""README's figures, from benchmarks/results: `python -m benchmarks.tables` writes them between README's markers.
+"""The pages' figures, from benchmarks/results: `python -m benchmarks.tables` writes them between the pages' markers.
 
-A test holds README to the results, so that no figure in it was typed by hand.
+A test holds README and docs/performance.md to the results, so that no figure in them was typed by hand.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.results_file import RESULTS
+from marketflow.features.trades.catalogue import FEATURES, TARGETS
 from marketflow.paths import PROJECT_FOLDER
 
 README = PROJECT_FOLDER / "README.md"
+PERFORMANCE = PROJECT_FOLDER / "docs" / "performance.md"
 Result = dict[str, Any]
 
 
@@ -87,23 +90,104 @@ def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-SECTIONS: dict[str, Callable[[], str]] = {"figures": figures, "kills": kills}
+def claims() -> str:
+    """What comparable projects claim, and what was measured here."""
+    latency, day, feed, storage = load("stack-latency"), load("day"), load("feed"), load("storage")
+    live, layers = load("orchestration-kills")["live"], storage["layers"]
+    scanned = {
+        name: one["one_product_and_day"] for name, one in storage["tables"].items() if one.get("one_product_and_day")
+    }
+    rows = [
+        (
+            "10 messages a second for an hour",
+            f"{live['messages_per_s']:g} messages/s for {live['seconds'] / 60:.0f} minutes, each in every layer by "
+            "`verify`, with five `kill -9` and a backfill of 48 hours beside them; one feed process alone: "
+            f"{feed['full_speed']['messages_per_s']:,} messages/s for {feed['full_speed']['messages']:,} messages",
+            "orchestration-kills, feed",
+        ),
+        (
+            "from ingestion to analytics in less than 10 minutes",
+            f"poll to movers in PostgreSQL {latency['poll_to_movers']['ranked']['p95_s']:.1f} s, trade to its bar "
+            f"{latency['trade_to_bar']['p95_s'] / 60:.1f} min, to its final feature row "
+            f"{latency['trade_to_final_features']['p95_s'] / 60:.1f} min (each p95)",
+            "stack-latency",
+        ),
+        (
+            "50,000 records a day",
+            f"{day['records']:,} records ({day['messages']:,} messages) through every layer in "
+            f"{day['seconds_in_all']:.0f} s of work",
+            "day",
+        ),
+        (
+            "more than 70 features",
+            f"{len(FEATURES)} features and {len(TARGETS)} targets, none of which reads what came after its trade",
+            "docs/features.md",
+        ),
+        (
+            "Parquet five times smaller than JSON",
+            ", ".join(f"{layer} {sums['times_smaller']:g} times" for layer, sums in layers.items()),
+            "storage",
+        ),
+        (
+            "95 % less scanned by a query for one product and day",
+            ", ".join(
+                f"{name} {100 - one['read_of_the_table_percent_mean']:.1f} %" for name, one in sorted(scanned.items())
+            )
+            + f" less, of {min(one['products_and_days'] for one in scanned.values())} products and days",
+            "storage",
+        ),
+    ]
+    return table(("claimed", "measured here", "by"), rows)
 
 
-def with_tables(text: str) -> str:
-    """The text with what lies between `<!-- name -->` and `<!-- /name -->` written anew."""
-    for name, made in SECTIONS.items():
+def airflow() -> str:
+    """Airflow itself, and its backfills."""
+    alone, backfill, kills = load("airflow"), load("orchestration-backfill"), load("orchestration-kills")
+    rows = [
+        ("a full parse of all Dags", f"{alone['parse']['parse_s']:.1f} s for {alone['parse']['dags']} Dags"),
+        ("Airflow's four parts without a run", f"{alone['idle']['percent_of_one_core']:.0f} % of one core"),
+        (
+            "a trigger to the run's first task",
+            f"{alone['queued_to_first_task']['median_s']:g} s, {alone['queued_to_first_task']['most_s']:g} s at most "
+            f"of {alone['queued_to_first_task']['runs']}",
+        ),
+        _backfill(backfill),
+        _backfill(kills),
+    ]
+    return table(("figure", "measured"), rows)
+
+
+def _backfill(result: Result) -> tuple[str, str]:
+    killed = f", with {len(result['kills'])} kills" if result["kills"] else ""
+    return (
+        f"a backfill of {result['hours']} hours of {result['products']} products ({result['trades']:,} trades) by four "
+        f"Dags, {sum(result['backfill_runs'].values())} runs, the schedule and the stream beside it{killed}",
+        f"{result['backfill_seconds'] / 60:.1f} min",
+    )
+
+
+PAGES: dict[Path, dict[str, Callable[[], str]]] = {
+    README: {"figures": figures, "kills": kills},
+    PERFORMANCE: {"claims": claims, "airflow": airflow},
+}
+
+
+def with_tables(page: Path) -> str:
+    """The page's text with what lies between `<!-- name -->` and `<!-- /name -->` written anew."""
+    text = page.read_text()
+    for name, made in PAGES[page].items():
         before, opening, rest = text.partition(f"<!-- {name} -->\n")
         _, closing, after = rest.partition(f"<!-- /{name} -->")
         if not opening or not closing:
-            raise ValueError(f"README.md has no <!-- {name} --> … <!-- /{name} -->")
+            raise ValueError(f"{page.name} has no <!-- {name} --> … <!-- /{name} -->")
         text = f"{before}{opening}{made()}\n{closing}{after}"
     return text
 
 
 def main() -> None:
-    """Rewrite README."""
-    README.write_text(with_tables(README.read_text()))
+    """Rewrite the pages."""
+    for page in PAGES:
+        page.write_text(with_tables(page))
 
 
 if __name__ == "__main__":
