@@ -25,8 +25,8 @@ def world(embedded: Settings, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with production(embedded, tmp_path_factory.mktemp("production")) as built:
         airflow.migrate(built.settings)
         api_server = built.start("api-server")
-        built.command("dags", "reserialize")
         built.start("scheduler", "--skip-serve-logs")
+        built.command("dags", "reserialize")
         log = built.settings.home / "api-server.log"
         eventually(lambda: built.answers() or api_server.poll() is not None, f"the API server, see {log}", 180)
         assert api_server.poll() is None, log.read_text()[-3000:]
