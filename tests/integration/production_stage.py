@@ -135,8 +135,9 @@ class Production:
         return done.stdout
 
     def stop(self) -> None:
-        for process in reversed(self.processes):
+        for process in self.processes:
             process.send_signal(signal.SIGTERM)
+        for process in self.processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(60)
             with contextlib.suppress(ProcessLookupError):
