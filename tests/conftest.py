@@ -57,6 +57,7 @@ LONGEST_FIRST = (
     "integration/test_maintenance.py",
     "integration/test_gold_bars.py",
     "integration/test_airflow_make_dag.py",
+    "integration/test_airflow_production.py",
     "integration/test_producer_polls.py",
     "integration/test_producer_coinbase.py",
     "integration/test_heal.py",

@@ -104,7 +104,8 @@ class Production:
         for name, source in (("dags", DAG), ("plugins", PAGE)):
             (folder / name).mkdir()
             (folder / name / f"{name}_of_the_test.py").write_text(source)
-        (folder / "plugins" / "marketflow_airflow").symlink_to(PROJECT_FOLDER / "plugins" / "marketflow_airflow")
+        for own in (PROJECT_FOLDER / "plugins").glob("marketflow_*"):
+            (folder / "plugins" / own.name).symlink_to(own)
         self.environment = {
             **embedded_environment(settings),
             **airflow.environment(settings),
@@ -134,8 +135,9 @@ class Production:
         return done.stdout
 
     def stop(self) -> None:
-        for process in reversed(self.processes):
+        for process in self.processes:
             process.send_signal(signal.SIGTERM)
+        for process in self.processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(60)
             with contextlib.suppress(ProcessLookupError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,8 +26,8 @@ def world(embedded: Settings, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with production(embedded, tmp_path_factory.mktemp("production")) as built:
         airflow.migrate(built.settings)
         api_server = built.start("api-server")
-        built.command("dags", "reserialize")
         built.start("scheduler", "--skip-serve-logs")
+        built.command("dags", "reserialize")
         log = built.settings.home / "api-server.log"
         eventually(lambda: built.answers() or api_server.poll() is not None, f"the API server, see {log}", 180)
         assert api_server.poll() is None, log.read_text()[-3000:]
@@ -121,6 +122,21 @@ def test_connections_come_from_the_secrets_backend_and_no_environment_has_them(
     assert "silver.trades complete through" in said["fresh"]
     assert "connections of the environment: []" in said["say"]
     assert world.ask("GET", "/api/v2/connections", tokens["admin"])[1]["total_entries"] == 0
+
+
+def test_the_pages_commands_make_a_user_without_asking_and_find_a_connection(
+    world: Production, tokens: dict[str, str]
+) -> None:
+    person = ("--username", "guest", "--firstname", "A", "--lastname", "Guest", "--email", "guest@localhost")
+    commands = (
+        ("users", "create", "--role", "Viewer", *person, "--use-random-password"),
+        ("connections", "get", "marketflow_pg", "--output", "json"),
+    )
+    with ThreadPoolExecutor() as both:
+        _, said = both.map(lambda arguments: world.command(*arguments), commands)
+    assert json.loads(said[said.index("[") :])[0]["login"] == "marketflow_writer"
+    _, found = world.ask("GET", "/auth/fab/v1/users/guest", tokens["admin"])
+    assert [role["name"] for role in found["roles"]] == ["Viewer"]
 
 
 def test_lineage_says_what_began_and_what_ended(world: Production, run: dict[str, Any]) -> None:

@@ -225,6 +225,7 @@ def test_a_service_reads_back_the_settings_it_was_defined_with(tmp_path: Path, m
         ({"glue_port": 25999}, {"glue", *(name for name in ALWAYS if name.startswith("airflow-"))}),
         ({"publish_days": 7}, set()),
         ({"alert_url": "https://hooks.example/1"}, {"watch"}),
+        ({"airflow_metrics": "statsd://127.0.0.1:8125"}, {name for name in ALWAYS if name.startswith("airflow-")}),
     ],
     ids=[
         "coinbase-products",
@@ -235,6 +236,7 @@ def test_a_service_reads_back_the_settings_it_was_defined_with(tmp_path: Path, m
         "glue-port",
         "publication",
         "alerts",
+        "airflow-metrics",
     ],
 )
 def test_a_changed_setting_changes_the_configuration_of_those_it_concerns_only(
