@@ -19,7 +19,7 @@ from silver_lake import NOON, Bronze, Trade, match
 from marketflow.contracts import bronze as bronze_contracts
 from marketflow.contracts.silver import TRADES
 from marketflow.errors import LakeStateError
-from marketflow.lake import compaction, readers, silver_snapshots
+from marketflow.lake import compaction, maintenance, readers, silver_snapshots
 from marketflow.lake.compaction import Compacted, Sizes
 from marketflow.lake.session import table_name
 from marketflow.settings import Settings
@@ -109,6 +109,11 @@ def test_what_would_change_a_row_is_not_committed_and_the_error_names_table_and_
                 missed[what] = str(error)
         assert silver.state == before, what
     assert missed == {}
+    # what Dag maintain_lake's task prints and ends with
+    done = maintenance.maintain_all(silver.spark, silver.settings, now=LATER, deep=True, tables=[TRADES])
+    assert maintenance.exit_code(done) == 1
+    assert "partition product_id=BTC-USD, event_ts_day=2026-03-10: 60 rows with checksum" in str(done[0])
+    assert silver.state == before
     assert silver.rows == rows
     # and nothing of it is in the way of the next run
     monkeypatch.setattr(compaction, "rewrite_on_branch", rewrite)

@@ -72,6 +72,7 @@ def test_an_open_day_is_left_alone_and_a_closed_one_is_compacted_to_one_file_and
     done = maintain(bronze, contracts.TRADES, NOON + DAY)
     assert (done.rows, done.compacted.files_before, done.compacted.files_after) == (6, 6, 1)
     assert files(bronze, contracts.TRADES) == 1
+    assert "1 partitions of 6 files compacted into 1 files, 6 rows with checksum" in str(done)
     maintain(bronze, contracts.REJECTED, NOON + DAY)
     lake_of.assert_silver_is(bronze.settings, expected)
     assert maintain(bronze, contracts.TRADES, NOON + DAY).compacted.files_before == 0
