@@ -1,20 +1,29 @@
 """# maintain_lake
 
-Keeps the lake light: compacts closed partitions, expires snapshots, rewrites manifests; once a day removes orphans too.
+Keeps everything light. `maintain`: of each lake table it compacts closed partitions, rewrites manifests and expires
+snapshots; once a day it leaves each closed partition one file, or files of 128 to 512 MB, and removes orphans too.
+`postgres`: drops the partitions of days that PostgreSQL need not hold any more and makes those of the days to come.
+`airflow`, once a day: deletes Airflow's own runs and task logs that are older than `MARKETFLOW_AIRFLOW_KEEP_DAYS`.
 
-**Reads and writes** every lake table · **Schedule** hourly; the run at 03:30 UTC is the deep one
+**Reads and writes** every lake table; PostgreSQL's tables that are partitioned by day; Airflow's metadata and logs ·
+**Schedule** hourly; the run at 03:30 UTC is the deep one
 
-**Rerun** safe: row counts are compared before and after, and a difference fails the run.
+**Rerun** safe: a table that is as it should be is left alone.
+**By hand** *Trigger* with *deep*, or `spark_jobs/maintain.py --deep --table silver.trades`.
 **Backfill** makes no sense here.
-**When it fails** the log names the table; a table that another writer holds is left for the next run. The newest
-snapshot that carries a watermark is never expired.
+**When it fails** the log names the table; one that another writer holds is left for the next run. Rows and checksums of
+each partition are compared before a compaction is committed: where they differ, the message names table and partition,
+nothing was committed, and readers see what they saw. Keep that table's files and say so; do not run it by hand again.
+Snapshots stay for `MARKETFLOW_SNAPSHOT_KEEP_HOURS`, longer than the promised outage, and as long as a writer or reader
+needs them.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from airflow.sdk import CronTriggerTimetable, Param, dag
+from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
 from marketflow_airflow.spark import SparkJobOperator
@@ -28,7 +37,7 @@ DEEP_HOUR = 3
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=2),
-    params={"deep": Param(False, type="boolean", title="Also remove orphan files")},
+    params={"deep": Param(False, type="boolean", title="Also what is done once a day")},
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,
     tags=[Tag.MAINTENANCE],
@@ -36,6 +45,22 @@ DEEP_HOUR = 3
 def maintain_lake():
     deep = f"{{{{ '--deep' if params.deep or dag_run.run_after.hour == {DEEP_HOUR} else '' }}}}"
     SparkJobOperator(task_id="maintain", job="maintain", arguments=[deep], execution_timeout=timedelta(hours=1))
+
+    @task
+    def postgres() -> list[str]:
+        from marketflow_airflow import upkeep
+
+        return upkeep.keep_postgres()
+
+    @task
+    def airflow(**context: Any) -> str:
+        from marketflow_airflow import upkeep
+
+        return upkeep.clean_airflow(context, DEEP_HOUR)
+
+    # each by itself: none of them waits for another, or fails with it
+    postgres()
+    airflow()
 
 
 maintain_lake()

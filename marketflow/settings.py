@@ -47,6 +47,9 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 PortOrAny = Annotated[int, Field(ge=0, le=65_535)]
 
+PROMISED_OUTAGE_HOURS = 72
+"""How long any part may be away and nothing is lost: what Kafka and the lake's snapshots keep is longer."""
+
 # MARKETFLOW_* names that are no field here: secrets, the simulator's own knobs, the wrapper's mark on its processes
 _OTHER_NAMES = ("MARKETFLOW_SECRET_", "MARKETFLOW_SIMULATOR_", "MARKETFLOW_SERVICE_RUN")
 
@@ -175,8 +178,14 @@ class Settings(BaseSettings):
     feed_silence_s: float = Field(15.0, gt=0, allow_inf_nan=False)
     # a feed on the broker's machine leaves, loudly, when less disk than this is free
     minimum_free_disk_bytes: int = Field(2 * 1024**3, ge=0)
-    kafka_retention_hours: int = Field(168, ge=72)
+    kafka_retention_hours: int = Field(168, ge=PROMISED_OUTAGE_HOURS)
     kafka_retention_bytes: int = Field(8 * 1024**3, ge=1024**2)
+
+    # a day more than the promised outage, so that who comes back at its end has a day to read what was there
+    snapshot_keep_hours: int = Field(PROMISED_OUTAGE_HOURS + 24, gt=PROMISED_OUTAGE_HOURS)
+
+    # runs of Airflow's Dags and the logs of their tasks
+    airflow_keep_days: int = Field(30, ge=2)
 
     # measures
     change_tolerance_s: int = Field(90, ge=0, le=936)
@@ -331,6 +340,11 @@ class Settings(BaseSettings):
     def published_days_window(self) -> timedelta:
         """How far back PostgreSQL holds gold.product_day: all of it, a row a product and day."""
         return timedelta(days=36_500)
+
+    @property
+    def snapshot_keep(self) -> timedelta:
+        """How long a snapshot of the lake is kept that nobody needs any more, and a file that no snapshot knows."""
+        return timedelta(hours=self.snapshot_keep_hours)
 
     # endpoints
     @property

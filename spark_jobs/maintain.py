@@ -1,4 +1,4 @@
-"""Keeps every lake table light: compaction of closed partitions, manifests, expiry; orphan files with --deep.
+"""Keeps every lake table light: compaction of closed partitions, manifests, expiry; with --deep all of it.
 
     python spark_jobs/maintain.py [--deep] [--table silver.trades ...] [--summary /tmp/maintain.json]
 
@@ -26,7 +26,7 @@ from marketflow.settings import load
 def main(arguments: list[str] | None = None) -> int:
     """Print one line per table; the exit status says how it went."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--deep", action="store_true", help="also remove files that no snapshot knows")
+    parser.add_argument("--deep", action="store_true", help="partitions of few files too, and orphans")
     parser.add_argument("--table", nargs="+", choices=[each.qualified for each in LAKE_TABLES], help="only these")
     parser.add_argument("--summary", type=Path, help="file for a JSON list of what was done")
     asked = parser.parse_args(arguments)

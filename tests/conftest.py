@@ -55,6 +55,7 @@ LONGEST_FIRST = (
     "integration/test_crawl_lake.py",
     "integration/test_airflow_lake.py",
     "integration/test_maintenance.py",
+    "integration/test_compaction.py",
     "integration/test_gold_bars.py",
     "integration/test_airflow_make_dag.py",
     "integration/test_airflow_production.py",

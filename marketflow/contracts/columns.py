@@ -60,7 +60,8 @@ class Table:
 
     `key` identifies a row; `partitioning` is Iceberg transforms in Spark SQL (`days(event_ts)`); `sort_order` is the
     order within files; `owner` is the one program that may write it; `hour_column` is the event time that hours are
-    cut by (gold), None where the table has no hours.
+    cut by (gold), None where the table has no hours. `day_column` is the time by whose days the table is partitioned in
+    PostgreSQL, so that old days are dropped whole; it is in the key, and None where the table is one piece there.
     """
 
     layer: str
@@ -73,6 +74,7 @@ class Table:
     partitioning: tuple[str, ...] = ()
     sort_order: tuple[str, ...] = ()
     hour_column: str | None = None
+    day_column: str | None = None
 
     @property
     def qualified(self) -> str:

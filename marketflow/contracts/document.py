@@ -31,6 +31,8 @@ def _section(table: Table) -> str:
     facts.append(f"**Written by** {table.owner}")
     if table.partitioning:
         facts.append(f"**Partitioned by** {', '.join(table.partitioning)}")
+    if table.day_column:
+        facts.append(f"**In PostgreSQL** a partition a day of {table.day_column}")
     if table.sort_order:
         facts.append(f"**Sorted by** {', '.join(table.sort_order)}")
     lines += [" · ".join(facts), "", "| column | type | unit | null | what it is |", "| --- | --- | --- | --- | --- |"]

@@ -43,6 +43,7 @@ PRICE_METRICS = Table(
     partitioning=("source", "days(ts)"),
     sort_order=("asset_id", "ts"),
     hour_column="ts",
+    day_column="ts",
 )
 
 TOP_MOVERS = Table(
@@ -76,6 +77,7 @@ TOP_MOVERS = Table(
     partitioning=("days(snapshot_ts)",),
     sort_order=("snapshot_ts", "direction", "rank"),
     hour_column="snapshot_ts",
+    day_column="snapshot_ts",
 )
 
 BARS = Table(
@@ -117,6 +119,7 @@ BARS = Table(
     partitioning=("interval", "days(open_ts)"),
     sort_order=("venue", "product_id", "open_ts"),
     hour_column="open_ts",
+    day_column="open_ts",
 )
 
 # generated from the kernel's catalogue: docs/features.md says more of each

@@ -23,6 +23,7 @@ ASSET_OBSERVATION = Table(
     ),
     owner="market_stream",
     description="What the live query has seen; the first value of a key wins, as in silver.",
+    day_column="last_updated",
 )
 
 LIVE_PRICE_METRICS = Table(
@@ -33,6 +34,7 @@ LIVE_PRICE_METRICS = Table(
     columns=PRICE_METRICS.columns,
     owner="market_stream",
     description="gold.price_metrics as the stream knows it now.",
+    day_column=PRICE_METRICS.day_column,
 )
 
 LIVE_TOP_MOVERS = Table(
@@ -43,6 +45,7 @@ LIVE_TOP_MOVERS = Table(
     columns=TOP_MOVERS.columns,
     owner="market_stream",
     description="gold.top_movers as the stream knows it now.",
+    day_column=TOP_MOVERS.day_column,
 )
 
 TRADE_TAIL = Table(

@@ -222,6 +222,7 @@ QUALITY_RESULT = Table(
     ),
     owner="quality",
     description="Results of checks over the layers, kept 90 days. ops.quality_trend has them by day.",
+    day_column="checked_at",
 )
 
 ALERT = Table(

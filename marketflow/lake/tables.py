@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from pyspark.sql import SparkSession
 
@@ -14,20 +15,23 @@ from marketflow.lake.snapshots import PROPERTY_PREFIX as PROPERTY_PREFIX
 from marketflow.lake.snapshots import SnapshotSummary as SnapshotSummary
 from marketflow.settings import Settings
 
-# kept light from the first day (metadata files), and enough snapshots for incremental readers and the stream's recovery
-TABLE_PROPERTIES = {
-    "format-version": "2",
-    "write.parquet.compression-codec": "zstd",
-    "write.metadata.delete-after-commit.enabled": "true",
-    "write.metadata.previous-versions-max": "20",
-    "history.expire.max-snapshot-age-ms": str(24 * 3_600_000),
-    "history.expire.min-snapshots-to-keep": "100",
-    # never 0: an ambiguous commit would then delete live files
-    "commit.retry.num-retries": "10",
-    "write.distribution-mode": "none",
-}
 _WIDENINGS = {(Type.INTEGER, Type.LONG)}
 _STORED_TYPES = {kind.value: kind for kind in Type}
+
+
+def table_properties(settings: Settings) -> dict[str, str]:
+    """Few metadata files from the first day, and enough snapshots for incremental readers and the stream's recovery."""
+    return {
+        "format-version": "2",
+        "write.parquet.compression-codec": "zstd",
+        "write.metadata.delete-after-commit.enabled": "true",
+        "write.metadata.previous-versions-max": "20",
+        "history.expire.max-snapshot-age-ms": str(settings.snapshot_keep // timedelta(milliseconds=1)),
+        "history.expire.min-snapshots-to-keep": "100",
+        # never 0: an ambiguous commit would then delete live files
+        "commit.retry.num-retries": "10",
+        "write.distribution-mode": "none",
+    }
 
 
 def create_statement(settings: Settings, table: Table) -> str:
@@ -35,7 +39,7 @@ def create_statement(settings: Settings, table: Table) -> str:
     columns = ",\n  ".join(
         f"`{column.name}` {column.type.spark}{'' if column.nullable else ' not null'}" for column in table.columns
     )
-    properties = ", ".join(f"'{name}' = '{value}'" for name, value in TABLE_PROPERTIES.items())
+    properties = ", ".join(f"'{name}' = '{value}'" for name, value in table_properties(settings).items())
     partitioning = f"\npartitioned by ({', '.join(table.partitioning)})" if table.partitioning else ""
     name = table_name(settings, table)
     head = f"create table if not exists {name} (\n  {columns}\n)\nusing iceberg"

@@ -9,9 +9,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, TopicPartition
 
 from marketflow.contracts.topics import TOPICS
-from marketflow.settings import Settings
-
-PROMISED_HOURS = 72
+from marketflow.settings import PROMISED_OUTAGE_HOURS, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +75,9 @@ def outage_left(settings: Settings) -> Outage:
     finally:
         consumer.close()
     warnings = []
-    if hours < PROMISED_HOURS / 2:
+    if hours < PROMISED_OUTAGE_HOURS / 2:
         warnings.append(
-            f"Kafka could bridge only {hours:.0f} h of outage ({limited_by}); promised are {PROMISED_HOURS} h: "
+            f"Kafka could bridge only {hours:.0f} h of outage ({limited_by}); promised are {PROMISED_OUTAGE_HOURS} h: "
             "raise MARKETFLOW_KAFKA_RETENTION_BYTES"
         )
     return Outage(hours, limited_by, warnings)

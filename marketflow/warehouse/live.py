@@ -17,6 +17,7 @@ from marketflow.contracts.gold import PRICE_METRICS, TOP_MOVERS
 from marketflow.contracts.live import ASSET_OBSERVATION, LIVE_PRICE_METRICS, LIVE_TOP_MOVERS
 from marketflow.features import movers, prices
 from marketflow.settings import Settings
+from marketflow.warehouse import day_partitions
 from marketflow.warehouse.live_batch import Connection, Row, begin, frame, insert_new, upsert
 
 _LOOKBACK = timedelta(seconds=prices.LOOKBACK_S)
@@ -54,19 +55,13 @@ def write_batch(
 
 
 def prune(connection: Connection, settings: Settings) -> int:
-    """Delete rows older than the days that are kept, counted from the newest poll; returns how many."""
+    """Drop days older than those that are kept, counted from the newest poll; returns how many rows."""
     row = connection.execute("select least(now(), max(poll_started_at)) from live.asset_observation").fetchone()
     if row is None or row[0] is None:
         return 0
     oldest = row[0] - settings.published_window
-    return sum(
-        connection.execute(f"delete from {table} where {time} < %s", (oldest,)).rowcount  # noqa: S608 - our own names
-        for table, time in (
-            ("live.asset_observation", "last_updated"),
-            ("live.price_metrics", "ts"),
-            ("live.top_movers", "snapshot_ts"),
-        )
-    )
+    tables = (ASSET_OBSERVATION, LIVE_PRICE_METRICS, LIVE_TOP_MOVERS)
+    return sum(day_partitions.drop_before(connection, table, oldest) for table in tables)
 
 
 def _keep(observations: Iterable[Row], settings: Settings) -> list[Row]:

@@ -22,13 +22,13 @@ import psycopg
 from psycopg import sql
 
 from marketflow.contracts.columns import Table, Type
-from marketflow.contracts.gold import GOLD_TABLES, PRODUCT_DAY, TRADE_FEATURES
+from marketflow.contracts.gold import GOLD_TABLES
 from marketflow.errors import ConfigurationError
 from marketflow.lake import readers
 from marketflow.lake.snapshots import SnapshotSummary
 from marketflow.paths import SQL_FOLDER
 from marketflow.settings import Settings
-from marketflow.warehouse import gate
+from marketflow.warehouse import day_partitions, gate, retention
 from marketflow.warehouse.connection import connect
 from marketflow.warehouse.locks import table_lock
 
@@ -77,7 +77,7 @@ def publish(settings: Settings, qualified: str, *, now: datetime | None = None) 
     """
     table = _gold(qualified)
     assert table.hour_column
-    oldest = _floor((now or datetime.now(UTC)) - _window(settings, table))
+    oldest = _floor((now or datetime.now(UTC)) - retention.window(settings, table))
     with table_lock(settings, f"published {qualified}"):
         with connect(settings) as connection:
             last, through = _audited(connection, qualified)
@@ -90,7 +90,9 @@ def publish(settings: Settings, qualified: str, *, now: datetime | None = None) 
                 through = _floor(work.complete_through) if work.complete_through else None
                 values = {"table_name": qualified, "last_snapshot_id": work.snapshot_id, "published_through": through}
                 connection.execute(_statement("record"), values | {"hours": hours, "row_count": rows})
-            trimmed = _execute(connection, "trim", table, oldest=oldest)
+        with connect(settings) as connection:
+            # by itself: nobody who reads has to wait for it and for the rows too
+            trimmed = _trim(connection, table, oldest)
         with connect(settings) as connection:
             last, through = _audited(connection, qualified)
     whole = work is not None and work.hours is None
@@ -104,11 +106,11 @@ def _gold(qualified: str) -> Table:
     raise ConfigurationError(f"{qualified} is not published; known: {', '.join(t.qualified for t in GOLD_TABLES)}")
 
 
-def _window(settings: Settings, table: Table) -> timedelta:
-    """How far back a table's copy goes."""
-    if table is PRODUCT_DAY:
-        return settings.published_days_window
-    return settings.published_features_window if table is TRADE_FEATURES else settings.published_window
+def _trim(connection: Connection, table: Table, oldest: datetime) -> int:
+    """What has left the window: whole days where the table is partitioned, else row by row."""
+    if table.day_column:
+        return day_partitions.drop_before(connection, table, oldest)
+    return _execute(connection, "trim", table, oldest=oldest)
 
 
 def _audited(connection: Connection, qualified: str) -> tuple[int | None, datetime | None]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from psycopg.rows import dict_row
 
 from marketflow.contracts.ops import QUALITY_RESULT
 from marketflow.settings import Settings
+from marketflow.warehouse import day_partitions, retention
 from marketflow.warehouse.checks import Connection, Result
 from marketflow.warehouse.connection import connect
 
-KEPT = timedelta(days=90)
 _NAMES = QUALITY_RESULT.column_names
 _INSERT = (
     f"insert into ops.quality_result ({', '.join(_NAMES)}) values ({', '.join(f'%({name})s' for name in _NAMES)}) "  # noqa: S608 - the contract's own names
@@ -44,8 +44,8 @@ def record(connection: Connection, results: Iterable[Result], run_id: str, stage
 
 
 def trim(connection: Connection) -> int:
-    """Forget what is older than 90 days; returns how many rows."""
-    return connection.execute("delete from ops.quality_result where checked_at < now() - %s", (KEPT,)).rowcount
+    """Forget days that are older than 90 days; returns how many rows."""
+    return day_partitions.drop_before(connection, QUALITY_RESULT, datetime.now(UTC) - retention.QUALITY_KEPT)
 
 
 def history(

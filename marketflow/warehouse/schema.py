@@ -7,6 +7,7 @@ and refuses anything else by name. What was done is recorded in ops.contract_ver
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -17,7 +18,7 @@ from marketflow.contracts.tables import POSTGRES_TABLES
 from marketflow.errors import ContractError
 from marketflow.paths import SQL_FOLDER
 from marketflow.settings import Settings
-from marketflow.warehouse import feature_catalogue
+from marketflow.warehouse import day_partitions, feature_catalogue, retention
 from marketflow.warehouse.connection import connect
 
 SCHEMAS = ("live", "gold", "ops", "mart")
@@ -46,14 +47,20 @@ def contract_hash(table: Table) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def create_statement(table: Table) -> str:
-    """`create table` of the contract. Key columns may be null where the contract says so (a unique index then)."""
+def _body(table: Table) -> str:
+    """Columns and key. Key columns may be null where the contract says so (a unique index then)."""
     keys_nullable = any(table.column(name).nullable for name in table.key)
     lines = [_column_definition(column) for column in table.columns]
     key = ", ".join(f'"{name}"' for name in table.key)
     lines.append(f"unique nulls not distinct ({key})" if keys_nullable else f"primary key ({key})")
-    body = ",\n  ".join(lines)
-    return f"create table if not exists {table.layer}.{table.name} (\n  {body}\n)"
+    return ",\n  ".join(lines)
+
+
+def _create(connection: Connection, table: Table) -> None:
+    if table.day_column:
+        day_partitions.create(connection, table, _body(table))
+    else:
+        connection.execute(f"create table {table.qualified} (\n  {_body(table)}\n)")
 
 
 def _column_definition(column: Column) -> str:
@@ -72,7 +79,7 @@ def _evolve(connection: Connection, table: Table) -> list[str]:
     """Make or change one table; returns what was done, in words."""
     stored = _stored_columns(connection, table)
     if not stored:
-        connection.execute(create_statement(table))
+        _create(connection, table)
         return ["created"]
     changes: list[str] = []
     name = f"{table.layer}.{table.name}"
@@ -96,6 +103,16 @@ def _evolve(connection: Connection, table: Table) -> list[str]:
     return changes
 
 
+def _partition(connection: Connection, settings: Settings, table: Table, now: datetime) -> list[str]:
+    """Days ahead for a table that is partitioned; one of an earlier version is made so, with its rows."""
+    oldest = now - retention.window(settings, table)
+    if day_partitions.is_partitioned(connection, table):
+        day_partitions.ensure(connection, table, oldest, now)
+        return []
+    rows = day_partitions.convert(connection, table, _body(table), oldest, now)
+    return [f"partitioned by day of {table.day_column}, {rows} rows"]
+
+
 def _views(connection: Connection) -> None:
     for path in sorted((SQL_FOLDER / "postgres" / "schema").glob("*.sql")):
         connection.execute(path.read_text())
@@ -114,15 +131,20 @@ def apply(settings: Settings) -> dict[str, list[str]]:
     Raises:
         ContractError: a stored table differs in a way that is not an allowed evolution.
     """
+    now = datetime.now(UTC)
     with connect(settings) as connection:
         connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
         for schema in SCHEMAS:
             connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(schema)))
         done = {table.qualified: _evolve(connection, table) for table in POSTGRES_TABLES}
         for table in POSTGRES_TABLES:
+            if table.day_column:
+                done[table.qualified] += _partition(connection, settings, table, now)
+        for table in POSTGRES_TABLES:
             record_version(connection, f"postgres:{table.qualified}", contract_hash(table), done[table.qualified])
         feature_catalogue.write(connection)
         _views(connection)
+        day_partitions.drop_converted(connection)
         _grants(connection)
     return {name: changes for name, changes in done.items() if changes}
 

@@ -16,9 +16,9 @@ from silver_lake import NOON, Bronze, Trade, garbage, match
 from marketflow.contracts import gold
 from marketflow.contracts import silver as contracts
 from marketflow.errors import BusyError, LakeStateError
-from marketflow.lake import maintenance, silver, silver_snapshots
+from marketflow.lake import expiry, maintenance, silver, silver_snapshots
 from marketflow.lake.session import table_name
-from marketflow.settings import Settings
+from marketflow.settings import PROMISED_OUTAGE_HOURS, Settings
 from marketflow.warehouse.locks import table_lock
 
 SOURCE = silver.SOURCES["silver.trades"]
@@ -67,30 +67,31 @@ def test_an_open_day_is_left_alone_and_a_closed_one_is_compacted_to_one_file_and
 ) -> None:
     commits(bronze)
     expected = lake_of.truth(bronze.topic, bronze.records)
-    assert maintain(bronze, contracts.TRADES, NOON + timedelta(hours=11)).files_compacted == 0
+    assert maintain(bronze, contracts.TRADES, NOON + timedelta(hours=11)).compacted.files_before == 0
     assert files(bronze, contracts.TRADES) == 6
     done = maintain(bronze, contracts.TRADES, NOON + DAY)
-    assert (done.rows, done.files_compacted, done.files_written) == (6, 6, 1)
+    assert (done.rows, done.compacted.files_before, done.compacted.files_after) == (6, 6, 1)
     assert files(bronze, contracts.TRADES) == 1
+    assert "1 partitions of 6 files compacted into 1 files, 6 rows with checksum" in str(done)
     maintain(bronze, contracts.REJECTED, NOON + DAY)
     lake_of.assert_silver_is(bronze.settings, expected)
-    assert maintain(bronze, contracts.TRADES, NOON + DAY).files_compacted == 0
+    assert maintain(bronze, contracts.TRADES, NOON + DAY).compacted.files_before == 0
 
 
 def test_a_bronze_hour_is_compacted_once_it_is_closed_for_two_hours(bronze: Bronze) -> None:
     commits_of_bronze(bronze)
-    assert maintain(bronze, lake_of.TRADES, NOON + timedelta(hours=2, minutes=59)).files_compacted == 0
+    assert maintain(bronze, lake_of.TRADES, NOON + timedelta(hours=2, minutes=59)).compacted.files_before == 0
     done = maintain(bronze, lake_of.TRADES, NOON + timedelta(hours=3))
-    assert (done.rows, done.files_compacted, done.files_written) == (12, 6, 1)
+    assert (done.rows, done.compacted.files_before, done.compacted.files_after) == (12, 6, 1)
 
 
 def test_the_watermark_survives_compaction_and_expiry(bronze: Bronze, monkeypatch: pytest.MonkeyPatch) -> None:
     commits(bronze)
     marked = snapshots(bronze, contracts.TRADES)[0].snapshot_id
-    monkeypatch.setattr(maintenance, "KEEP_SNAPSHOTS", 1)
+    monkeypatch.setattr(expiry, "KEEP_SNAPSHOTS", 1)
     far = datetime.now(UTC) + 30 * DAY
     done = maintain(bronze, contracts.TRADES, far)
-    assert (done.files_compacted, done.files_expired > 0) == (6, True)
+    assert (done.compacted.files_before, done.files_expired > 0) == (6, True)
     left = snapshots(bronze, contracts.TRADES)
     assert [snapshot.operation for snapshot in left] == ["replace", "append"]
     assert left[-1].snapshot_id == marked
@@ -106,17 +107,29 @@ def test_expiry_keeps_what_gold_has_yet_to_read(bronze: Bronze, monkeypatch: pyt
     bars = table_name(bronze.settings, gold.BARS)
     empty = bronze.spark.createDataFrame([], gold.BARS.spark_schema)
     empty.writeTo(bars).option("snapshot-property.marketflow.silver_snapshot", str(covered)).append()
-    monkeypatch.setattr(maintenance, "KEEP_SNAPSHOTS", 1)
+    monkeypatch.setattr(expiry, "KEEP_SNAPSHOTS", 1)
     maintain(bronze, contracts.TRADES, datetime.now(UTC) + 30 * DAY)
     appends = [s.snapshot_id for s in snapshots(bronze, contracts.TRADES) if s.operation == "append"]
     assert appends[-1] == covered
     assert len(appends) == 4
 
 
-def test_a_day_of_snapshots_and_at_least_a_hundred_are_kept(bronze: Bronze) -> None:
+def test_snapshots_outlive_the_promised_outage_by_a_day_and_at_least_a_hundred_are_kept(
+    bronze: Bronze, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commits_of_bronze(bronze)
-    maintain(bronze, lake_of.TRADES, datetime.now(UTC) + 30 * DAY)
-    assert len([s for s in snapshots(bronze, lake_of.TRADES) if s.operation == "append"]) == 6
+
+    def appends(now: datetime) -> int:
+        maintain(bronze, lake_of.TRADES, now)
+        return len([s for s in snapshots(bronze, lake_of.TRADES) if s.operation == "append"])
+
+    written = datetime.now(UTC)
+    assert bronze.settings.snapshot_keep == timedelta(hours=PROMISED_OUTAGE_HOURS + 24)
+    assert appends(written + 30 * DAY) == 6
+    monkeypatch.setattr(expiry, "KEEP_SNAPSHOTS", 1)
+    # whoever comes back after the promised outage, and takes a day for it, finds every one of them
+    assert appends(written + timedelta(hours=PROMISED_OUTAGE_HOURS + 23)) == 6
+    assert appends(written + timedelta(hours=PROMISED_OUTAGE_HOURS + 25)) == 0
 
 
 def test_a_table_whose_writer_is_at_work_is_busy_and_stops_no_other(bronze: Bronze) -> None:
@@ -151,10 +164,10 @@ def test_the_deep_run_removes_old_files_that_no_snapshot_knows_and_no_others(bro
         output = stored.io().newOutputFile(f"{stored.location()}/data/{name}.parquet").create()
         output.write(1)
         output.close()
-    # a commit that was never made, four days ago; the other one may be under way
+    # a commit that was never made, five days ago; the other one may be under way
     (stray,) = (bronze.settings.home / "s3").rglob("stray.parquet")
-    four_days_ago = time.time() - 4 * 86_400
-    os.utime(stray, (four_days_ago, four_days_ago))
+    five_days_ago = time.time() - 5 * 86_400
+    os.utime(stray, (five_days_ago, five_days_ago))
     done = maintain(bronze, contracts.TRADES, datetime.now(UTC), deep=True)
     assert done.orphans_removed == 1
     assert not stray.exists()

@@ -49,6 +49,9 @@ def test_the_environment_wins_over_what_up_recorded(tmp_path: Path, monkeypatch:
         ("MARKETFLOW_COINGECKO_POLL_INTERVAL_S", "0", "MARKETFLOW_COINGECKO_POLL_INTERVAL_S: .*greater than 0"),
         ("MARKETFLOW_COINGECKO_POLL_INTERVAL_S", "inf", "MARKETFLOW_COINGECKO_POLL_INTERVAL_S: .*finite"),
         ("MARKETFLOW_KAFKA_PORT", "many", "MARKETFLOW_KAFKA_PORT: .*valid integer"),
+        # what is promised is kept longer than the promise
+        ("MARKETFLOW_SNAPSHOT_KEEP_HOURS", "72", "MARKETFLOW_SNAPSHOT_KEEP_HOURS: .*greater than 72"),
+        ("MARKETFLOW_KAFKA_RETENTION_HOURS", "71", "MARKETFLOW_KAFKA_RETENTION_HOURS: .*or equal to 72"),
         ("MARKETFLOW_CCXT_OPTIONS", "nojson", "MARKETFLOW_CCXT_OPTIONS: JSON is expected"),
     ],
 )
