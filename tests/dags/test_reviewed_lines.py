@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk.api.datamodels._generated import DagRunType
 
 from marketflow_airflow.spark import SparkJobOperator
-from tests.dags import reviewed_files
+from tests import reviewed_files
 
 RUN_AFTER = datetime(2026, 11, 20, 6, 30, tzinfo=UTC)
 # how the run came to be → its type, whether it has a key, and what the form holds

@@ -18,5 +18,5 @@ def compare(name: str, rendered: str) -> None:
     reviewed = path.read_text() if path.exists() else ""
     difference = list(difflib.unified_diff(reviewed.splitlines(), rendered.splitlines(), name, "rendered", lineterm=""))
     assert not difference, "\n".join(
-        [*difference, f"if this is meant: {ACCEPT}=1 make test-dags, then read {path.name} in the diff"]
+        [*difference, f"if this is meant: {ACCEPT}=1 make test-dags test-unit, then read {path.name} in the diff"]
     )
