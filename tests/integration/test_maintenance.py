@@ -127,9 +127,13 @@ def test_snapshots_outlive_the_promised_outage_by_a_day_and_at_least_a_hundred_a
     assert bronze.settings.snapshot_keep == timedelta(hours=PROMISED_OUTAGE_HOURS + 24)
     assert appends(written + 30 * DAY) == 6
     monkeypatch.setattr(expiry, "KEEP_SNAPSHOTS", 1)
-    # whoever comes back after the promised outage, and takes a day for it, finds every one of them
-    assert appends(written + timedelta(hours=PROMISED_OUTAGE_HOURS + 23)) == 6
-    assert appends(written + timedelta(hours=PROMISED_OUTAGE_HOURS + 25)) == 0
+    assert appends(written + timedelta(hours=23)) == 6
+    assert appends(written + timedelta(hours=25)) == 0
+    # whoever comes back after the promised outage, and takes a day for it, finds every one of silver and gold
+    now = datetime.now(UTC)
+    for table in (contracts.TRADES, gold.BARS):
+        oldest = expiry.oldest_to_keep(bronze.spark, bronze.settings, table, now)
+        assert now - oldest == timedelta(hours=PROMISED_OUTAGE_HOURS + 24)
 
 
 def test_a_table_whose_writer_is_at_work_is_busy_and_stops_no_other(bronze: Bronze) -> None:
