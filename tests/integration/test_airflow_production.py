@@ -82,10 +82,23 @@ def test_viewer_reads_and_op_acts_and_admin_sees_users(world: Production, tokens
     assert statuses("GET", "/api/v2/connections") == {"admin": 200, "op": 200, "viewer": 403}
     assert statuses("GET", "/auth/fab/v1/users") == {"admin": 200, "op": 403, "viewer": 403}
     assert world.ask("POST", RUNS, tokens["viewer"], {"logical_date": None})[0] == 403
+    for path, body in (
+        (f"/api/v2/dags/{DAG_ID}/clearTaskInstances", {"dry_run": True}),
+        ("/api/v2/connections", {"connection_id": "elsewhere", "conn_type": "http"}),
+        ("/api/v2/variables", {"key": "colour", "value": "blue"}),
+        ("/api/v2/pools", {"name": "narrow", "slots": 1, "include_deferred": False}),
+    ):
+        assert world.ask("POST", path, tokens["viewer"], body)[0] == 403, path
+        assert world.ask("POST", path, tokens["op"], body)[0] in (200, 201), path
+    assert world.ask("DELETE", "/api/v2/connections/elsewhere", tokens["op"])[0] == 204
     assert [one["dag_id"] for one in world.ask("GET", "/api/v2/dags", tokens["viewer"])[1]["dags"]] == [DAG_ID]
+    person = {"username": "new", "first_name": "A", "last_name": "Person", "email": "new@localhost"}
+    person |= {"roles": [{"name": "Viewer"}], "password": "only for this test"}
+    assert world.ask("POST", "/auth/fab/v1/users", tokens["op"], person)[0] == 403
+    assert world.ask("POST", "/auth/fab/v1/users", tokens["admin"], person)[0] == 200
     _, found = world.ask("GET", "/auth/fab/v1/users", tokens["admin"])
     roles = {user["username"]: [role["name"] for role in user["roles"]] for user in found["users"]}
-    assert roles == {"admin": ["Admin"], "op": ["Op"], "viewer": ["Viewer"]}
+    assert roles == {"admin": ["Admin"], "op": ["Op"], "viewer": ["Viewer"], "new": ["Viewer"]}
 
 
 def test_a_plugins_page_is_read_by_viewer_and_written_to_by_who_may_trigger(
