@@ -153,7 +153,7 @@ def start_backfills(stack: Stack, start: datetime, hours: int) -> None:
         )  # fmt: skip
     stack.airflow(
         "backfill", "create", "--dag-id", "gold_daily", "--from-date", start.date().isoformat(),
-        "--to-date", (last - timedelta(days=1)).date().isoformat(), "--reprocess-behavior", "completed",
+        "--to-date", last.date().isoformat(), "--reprocess-behavior", "completed",
     )  # fmt: skip
 
 

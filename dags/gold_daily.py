@@ -3,8 +3,8 @@
 Writes yesterday of each product as one row (prices, volume, VWAP, volatility, minutes with a gap, complete hours), and
 every earlier day whose bars have changed since.
 
-**Reads** gold.bars · **Writes** gold.product_day · **Schedule** daily at 00:20 UTC, once gold.bars is complete through
-midnight + 60 s
+**Reads** gold.bars · **Writes** gold.product_day · **Schedule** daily at midnight UTC, once gold.bars is complete
+through midnight + 60 s
 
 **Rerun** safe: a day is replaced whole, and the same bars give the same rows.
 **Backfill** `scripts/airflow backfill create --dag-id gold_daily --from-date 2026-11-20 --to-date 2026-11-22
@@ -29,7 +29,7 @@ from marketflow_airflow.notify import deadline_met
 
 
 @dag(
-    schedule=CronPartitionTimetable("20 0 * * *", timezone="UTC", run_offset=-1, key_format=KEY_FORMATS["day"]),
+    schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format=KEY_FORMATS["day"]),
     start_date=START,
     catchup=False,
     max_active_runs=1,

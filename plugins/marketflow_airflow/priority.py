@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-from airflow.plugins_manager import AirflowPlugin
 from airflow.task.priority_strategy import PriorityWeightStrategy
 
 BACKFILL = 1
@@ -20,10 +19,3 @@ class ScheduleBeforeBackfill(PriorityWeightStrategy):
     def get_weight(self, ti: Any) -> int:
         """The weight of a task instance."""
         return BACKFILL if ti.run_id and ti.run_id.startswith("backfill__") else EVERYTHING_ELSE
-
-
-class PriorityPlugin(AirflowPlugin):
-    """Makes the strategy known to the scheduler."""
-
-    name = "marketflow_priority"
-    priority_weight_strategies: ClassVar[list[type[PriorityWeightStrategy]]] = [ScheduleBeforeBackfill]

@@ -6,7 +6,7 @@ import ast
 import json
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -43,6 +43,7 @@ EXPECTED = {
     "quality",
     "train_forecast",
 }
+HOURS_3_TO_5 = [f"2026-11-20T0{hour}:00:00" for hour in (3, 4, 5)]
 HOURLY_BY_PARTITION = {"silver", "gold_price_metrics", "gold_bars", "gold_trade_features"}
 # the task that reads a layer, and the layer before it that must be complete first
 FRESH_BEFORE = {
@@ -109,6 +110,21 @@ def test_a_task_has_an_owner_a_timeout_retries_and_someone_to_tell(dags, dag_id)
         assert task.retries >= 1
         assert [type(callback) for callback in task.on_failure_callback] == [AlertNotifier]
         assert [type(callback) for callback in task.on_success_callback] == [RecoveryNotifier]
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "first", "last", "keys"),
+    [
+        *((dag, "2026-11-20T03:00", "2026-11-20T05:00", HOURS_3_TO_5) for dag in sorted(HOURLY_BY_PARTITION)),
+        ("gold_daily", "2026-11-20", "2026-11-22", ["2026-11-20", "2026-11-21", "2026-11-22"]),
+        ("gold_daily", "2026-11-20", "2026-11-20", ["2026-11-20"]),
+    ],
+)
+def test_a_backfill_has_the_runs_that_the_runbook_promises(dags, dag_id, first, last, keys):
+    """What `airflow backfill create --from-date … --to-date …` asks for: both ends are inclusive."""
+    dag = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dags[dag_id]))
+    begin, end = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (first, last))
+    assert [info.partition_key for info in dag.iter_dagrun_infos_between(begin, end)] == keys
 
 
 @pytest.mark.parametrize("dag_id", sorted(EXPECTED))
