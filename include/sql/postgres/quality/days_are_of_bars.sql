@@ -4,7 +4,7 @@
 -- Subject: gold.product_day
 -- Gate: no
 -- A failing row: is a day that was written before late trades changed its bar, or that somebody changed.
--- What to do: the next run of Dag gold_daily (after midnight UTC) writes changed days again; at once: trigger it with the day.
+-- What to do: the next run of Dag gold_daily, at midnight UTC, writes changed days; at once: trigger it with the day.
 -- Parameters: since (timestamptz).
 -- Grain: one row per day that differs from its bar.
 select
