@@ -202,7 +202,7 @@ def test_maintenance_makes_one_file_of_a_partition_whatever_its_days(bronze: Bro
     expected = stored(bronze)
     assert len(expected) == 12
     done = maintenance.maintain(bronze.spark, bronze.settings, contracts.CANDLES, now=NOON)
-    assert (done.rows, done.files_compacted, done.files_written) == (12, 12, 2)
+    assert (done.rows, done.compacted.files_before, done.compacted.files_after) == (12, 12, 2)
     assert stored(bronze) == expected
     bronze.commit({0: [page([(7, 12, 1)])]}, NOON + 17 * HOUR)
     (commit,) = advance(bronze)
