@@ -22,9 +22,11 @@ from marketflow.catalog.glue_tables import (
 from marketflow.errors import CrawlError
 
 NAMES = st.sampled_from(["a", "b", "c"])
+# small sets are drawn in a tenth of the time of large ones, and meet each other more often
 COLUMNS = st.lists(
     st.builds(GlueColumn, st.sampled_from("pqrs"), st.sampled_from(["bigint", "double"])),
     unique_by=lambda one: one.name,
+    max_size=3,
 ).map(tuple)
 PARTITIONS = st.lists(
     st.builds(
@@ -35,6 +37,7 @@ PARTITIONS = st.lists(
         parameters=st.dictionaries(st.just("recordCount"), st.sampled_from(["1", "2"])),
     ),
     unique_by=lambda one: one.values,
+    max_size=3,
 ).map(tuple)
 
 
@@ -55,6 +58,7 @@ TABLES = st.lists(
         PARTITIONS,
     ),
     unique_by=lambda one: one.name,
+    max_size=2,
 )
 
 
@@ -147,7 +151,7 @@ def test_notes_name_columns_that_came_went_and_changed() -> None:
     )
 
 
-@given(TABLES.filter(bool))
+@given(TABLES)
 def test_the_apis_shapes_say_the_same_as_ours(tables: list[GlueTable]) -> None:
     for one in tables:
         told = {**table_input(one), "DatabaseName": one.database, "VersionId": "3", "CatalogId": "1"}
