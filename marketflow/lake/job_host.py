@@ -37,6 +37,8 @@ from marketflow.paths import PROJECT_FOLDER
 IDLE_S = 60.0
 MOST_JOBS = 100
 EXIT_BUSY = 75
+_END = "\x00the job has ended"
+_DRAIN_S = 30.0
 
 
 class Output:
@@ -48,6 +50,7 @@ class Output:
         self._log = os.dup(1)
         self._lock = threading.Lock()
         self._client: socket.socket | None = None
+        self._sent = threading.Event()
         os.dup2(writer, 1)
         os.dup2(writer, 2)
         os.close(writer)
@@ -57,11 +60,14 @@ class Output:
     def _pump(self) -> None:
         with os.fdopen(self._reader, errors="replace") as lines:
             for line in lines:
+                text, mark, _ = line.rstrip("\n").partition(_END)
                 with self._lock:
                     if self._client is None:
                         os.write(self._log, line.encode())
-                    else:
-                        tell(self._client, line=line.rstrip("\n"))
+                    elif text or not mark:
+                        tell(self._client, line=text)
+                if mark:
+                    self._sent.set()
 
     @contextlib.contextmanager
     def to(self, client: socket.socket) -> Iterator[None]:
@@ -73,8 +79,10 @@ class Output:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-            while select.select([self._reader], [], [], 0.05)[0]:
-                time.sleep(0.01)
+            # what was written before this mark has been sent when the pump comes to it
+            self._sent.clear()
+            os.write(1, f"{_END}\n".encode())
+            self._sent.wait(_DRAIN_S)
             with self._lock:
                 self._client = None
 

@@ -16,6 +16,8 @@ import pytest
 
 from marketflow.errors import MarketflowError
 from marketflow.lake import job_client
+from marketflow.settings import load
+from marketflow.stack import secrets
 from tests.integration.services_stage import eventually
 
 MARK = "TEST_JOB_HOST_MARK"
@@ -23,9 +25,19 @@ WHO = """
 import json, os, subprocess, sys
 print("from python", sys.argv[1:], flush=True)
 subprocess.run(["sh", "-c", "echo from a child; echo and its complaint >&2"])
-open(os.environ["MARKETFLOW_TEST_SAID"], "a").write(json.dumps([os.getpid(), sys.argv[1:]]) + "\\n")
+open(os.environ["TEST_JOBS_SAID"], "a").write(json.dumps([os.getpid(), sys.argv[1:]]) + "\\n")
 if __name__ == "__main__":
     sys.exit(int(sys.argv[1]))
+"""
+SPARK = """
+import os
+from marketflow.lake.session import end, spark
+from marketflow.settings import load
+session = spark(load(), "job")
+rows = session.range(10, numPartitions=2).rdd.map(lambda row: row.id * 2).sum()
+cached = session.conf.get("spark.sql.catalog.lake.cache-enabled")
+print("told", os.getpid(), session.sparkContext.applicationId, rows, cached)
+end(session)
 """
 # a job with a child in the same group, as a driver has its JVM
 LONG = """
@@ -42,7 +54,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder, self.said = folder / "host", folder / "said"
         self.lines: list[str] = []
-        self.environment = {**os.environ, MARK: str(folder), "MARKETFLOW_TEST_SAID": str(self.said)}
+        self.environment = {**os.environ, MARK: str(folder), "TEST_JOBS_SAID": str(self.said)}
         self.scripts = folder
 
     def script(self, source: str) -> Path:
@@ -176,3 +188,16 @@ def test_two_that_ask_at_once_are_served_one_after_the_other(bench: Bench) -> No
     assert states == [0] * 4
     assert len(set(bench.hosts())) == 1
     assert len(bench.lines) == 12
+
+
+@pytest.mark.timeout(240)
+def test_spark_jobs_share_a_session_that_ends_with_its_host(bench: Bench) -> None:
+    """No table is read here: only that a second job finds the first one's session, workers and all, and none after."""
+    secrets.ensure(load(home=bench.scripts / "home"))
+    bench.environment["MARKETFLOW_HOME"] = str(bench.scripts / "home")
+    assert bench.run(SPARK) == bench.run(SPARK) == 0, bench.lines[-20:]
+    first, second = [line.split()[1:] for line in bench.lines if line.startswith("told")]
+    assert first == second
+    assert first[2:] == ["90", "false"], "the catalog's cache would show tables as they were"
+    assert bench.run("raise SystemExit(3)") == 3
+    eventually(lambda: not bench.processes(), "the host, its JVM and its workers to end")

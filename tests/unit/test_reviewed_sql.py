@@ -28,6 +28,7 @@ def test_the_rendered_sql_is_the_reviewed_one() -> None:
     for name in STATEMENTS:
         for table in GOLD_TABLES[: 1 if name == "record" else None]:
             parts.append(f"-- publish/{name}, {table.qualified}\n{code(statement(name, table))}")
-    for check in checks.sql_checks():
+    # the others are reviewed as the files they are
+    for check in (one for one in checks.sql_checks() if one.name.endswith(f".{one.subject.split('.')[-1]}")):
         parts.append(f"-- check {check.name}\n{code(checks._query(check, None).as_string(None))}")
     reviewed_files.compare("rendered.sql", "\n\n".join(parts) + "\n")
