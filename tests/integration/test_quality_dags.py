@@ -102,7 +102,8 @@ def test_quality_fails_by_a_hard_check_alone_tells_of_it_once_and_knows_no_check
             connection.execute("delete from ops.trade_gap where first_missing_id = 77")
     assert run("quality", run_conf={"checks": ["nonsense"]})["checks"] == "failed"
     told = [one for one in hook.said("key", "status", "severity") if not one[0].startswith("layer:")]
-    assert told == [
+    # by key: what the receiver answers too late on a stalled machine is sent on beside it, and arrives after the next
+    assert sorted(told, key=lambda one: one[0]) == [
         ("quality:bars_are_possible", "firing", "critical"),
         ("quality:bars_are_possible", "resolved", "critical"),
         ("quality:gaps_are_closed", "firing", "warning"),
