@@ -17,7 +17,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.sdk import CronTriggerTimetable, dag
-from assets import GOLD, OPEN_HOUR_TABLES, SILVER
+from assets import GOLD, OPEN_HOUR_TABLES, SILVER, SOURCES
 
 from marketflow_airflow.account import account
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
@@ -39,7 +39,7 @@ def advance():
     work = SparkJobOperator(task_id="work", job="advance", retries=1, retry_only_when_busy=True)
     assets = SILVER | {name: GOLD[name] for name in OPEN_HOUR_TABLES}
     for name, asset in assets.items():  # one named task each, so that each emits its own asset
-        work >> account(name, asset, alone=True)
+        work >> account(name, asset, SOURCES[name], alone=True)
 
 
 advance()

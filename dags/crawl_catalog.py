@@ -28,7 +28,7 @@ from airflow.providers.amazon.aws.operators.glue_crawler import (
     GlueCrawlerUpdateOperator,
 )
 from airflow.sdk import CronTriggerTimetable, Param, dag, task
-from assets import CATALOG
+from assets import BRONZE, CATALOG, GOLD, SILVER
 
 from marketflow_airflow.catalog import CONNECTION_ID
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
@@ -83,7 +83,11 @@ def crawl_catalog():
         return "update_crawler" if catalog.is_there(name) else "create_crawler"
 
     # our own crawl or AWS Glue's came before, and the other was left out
-    @task(outlets=[CATALOG], trigger_rule="none_failed_min_one_success")
+    @task(
+        inlets=[*BRONZE.values(), *SILVER.values(), *GOLD.values()],
+        outlets=[CATALOG],
+        trigger_rule="none_failed_min_one_success",
+    )
     def prove(*, outlet_events: Any = None) -> list[dict[str, Any]]:
         from marketflow_airflow import catalog
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.sdk import CronPartitionTimetable, dag
-from assets import GOLD
+from assets import GOLD, SOURCES
 
 from marketflow_airflow.account import account
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
@@ -43,7 +43,7 @@ from marketflow_airflow.notify import deadline_met
 )
 def gold_bars():
     name = "gold.bars"
-    silver_is_complete("silver.trades") >> rewrite(name) >> account(name, GOLD[name])
+    silver_is_complete("silver.trades") >> rewrite(name) >> account(name, GOLD[name], SOURCES[name])
 
 
 gold_bars()

@@ -17,7 +17,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.sdk import CronPartitionTimetable, dag
-from assets import GOLD
+from assets import GOLD, SOURCES
 
 from marketflow_airflow.account import account
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
@@ -43,7 +43,7 @@ def gold_price_metrics():
     work = rewrite("gold.price_metrics")
     silver_is_complete("silver.asset_prices") >> work
     for name in ("gold.price_metrics", "gold.top_movers"):
-        work >> account(name, GOLD[name])
+        work >> account(name, GOLD[name], SOURCES[name])
 
 
 gold_price_metrics()

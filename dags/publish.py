@@ -50,7 +50,7 @@ def publication(table: str) -> None:
         tags=[Tag.GOLD, Tag.POSTGRES],
     )
     def declare() -> None:
-        @task(outlets=[PUBLISHED[table]])
+        @task(inlets=[GOLD[table]], outlets=[PUBLISHED[table]])
         def publish(*, outlet_events: Any = None) -> dict[str, Any]:
             from marketflow_airflow import quality
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.sdk import CronPartitionTimetable, dag
-from assets import SILVER
+from assets import BRONZE_TABLES, SILVER, SOURCES
 
 from marketflow_airflow.account import account
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
@@ -40,7 +40,7 @@ from marketflow_airflow.spark import SparkJobOperator
 def silver():
     fresh = FreshnessSensor(
         task_id="bronze_is_complete",
-        tables=["bronze.trades_raw", "bronze.ticker_raw", "bronze.prices_raw", "bronze.candles_raw"],
+        tables=list(BRONZE_TABLES),
         timeout=timedelta(hours=2),
     )
     close = SparkJobOperator(
@@ -53,7 +53,7 @@ def silver():
     )
     fresh >> close
     for name, asset in SILVER.items():
-        close >> account(name, asset)
+        close >> account(name, asset, SOURCES[name])
 
 
 silver()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -50,14 +51,16 @@ def work_of(table: str, summary: Any) -> dict[str, Any]:
     return facts
 
 
-def account(table: str, asset: Asset, *, alone: bool = False) -> Any:
-    """The account task of one table. `alone`: after work on several tables, judged by what became of its own.
+def account(table: str, asset: Asset, sources: Sequence[Asset], *, alone: bool = False) -> Any:
+    """The account task of one table, which is made from `sources`.
 
+    `alone`: after work on several tables, judged by what became of its own.
     Such a task runs also where the work failed, because a source that failed does not make another's news false. It
     fails itself where its own table was not brought up to date, so that the run fails too.
     """
     named = _account.override(
         task_id=f"account_{table.replace('.', '_')}",
+        inlets=list(sources),
         outlets=[asset],
         trigger_rule="all_done" if alone else "all_success",
     )

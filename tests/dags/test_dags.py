@@ -181,6 +181,28 @@ def test_runbooks_of_publication_name_the_dag_that_writes_the_table_anew():
     assert {table.qualified: table.owner for table in GOLD_TABLES} == OWNERS
 
 
+def test_the_asset_graph_leads_from_every_end_back_to_the_bronze_that_it_is_made_from(dags):
+    made_from = {}
+    for dag in dags.values():
+        for task in dag.tasks:
+            for asset in task.outlets:
+                made_from.setdefault(asset.name, set()).update(inlet.name for inlet in task.inlets)
+
+    def origins(name):
+        return {name} if name.startswith("bronze.") else {top for one in made_from[name] for top in origins(one)}
+
+    assert {name: origins(name) for name in made_from if name.startswith("postgres.")} == {
+        "postgres.gold.bars": {"bronze.trades_raw"},
+        "postgres.gold.product_day": {"bronze.trades_raw"},
+        "postgres.gold.trade_features": {"bronze.trades_raw", "bronze.ticker_raw"},
+        "postgres.gold.price_metrics": {"bronze.prices_raw"},
+        "postgres.gold.top_movers": {"bronze.prices_raw"},
+    }
+    assert made_from["postgres.gold.product_day"] == {"gold.product_day"}
+    assert made_from["gold.product_day"] == {"gold.bars"}
+    assert made_from["glue.catalog"] > {name for name in made_from if name.startswith(("silver.", "gold."))}
+
+
 def test_each_table_emits_its_asset_and_publication_wakes_by_it(dags):
     emitted = {}
     for dag_id, dag in dags.items():
