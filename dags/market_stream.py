@@ -5,6 +5,8 @@ Keeps the Spark stream as it should be, and looks at its batches and its lag beh
 **Reads** ops.service_desired, the service manager, ops.stream_progress, Kafka's end offsets ·
 **Writes** ops.service_desired, ops.service_event (only when something was done or changed) · **Schedule** every minute
 
+A topic that is missing in Kafka is made, unless bronze has read of it before: then what Kafka lost is told.
+
 **By hand** *Trigger* with service market-stream, an action and a reason. Stop is graceful: the batch under way ends.
 Start and stop are kept, with your name, until somebody chooses otherwise.
 **Rerun** safe: it compares what should run with what runs. The stream is started again only after three minutes

@@ -128,12 +128,13 @@ def topic_configuration(settings: Settings) -> dict[str, str]:
     }
 
 
-def create_topics(settings: Settings) -> None:
+def create_topics(settings: Settings, client: AdminClient | None = None) -> None:
     """Make the dataset's topics, and bring the configuration and partition count of existing ones up to date."""
-    client, configuration = admin(settings), topic_configuration(settings)
+    client, configuration = client or admin(settings), topic_configuration(settings)
     wanted = {topic.full_name(settings.topic_prefix): topic for topic in TOPICS}
     new = [
-        NewTopic(name, num_partitions=topic.partitions, replication_factor=1, config=configuration)
+        # -1: as many copies as the cluster's default.replication.factor says
+        NewTopic(name, num_partitions=topic.partitions, replication_factor=-1, config=configuration)
         for name, topic in wanted.items()
     ]
     for future in client.create_topics(new).values():

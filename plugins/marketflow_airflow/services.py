@@ -171,10 +171,16 @@ class StreamOperator(ServicesOperator):
         status = running.get(stream_watch.STREAM)
         if status is None:
             return []
-        progress = stream_watch.read(connection, end_offsets(settings))
+        ends = end_offsets(settings)
+        offsets, names = stream_watch.read_up_to(connection), topic_names(settings)
+        for name in stream_watch.unread(names, offsets, ends):
+            make_topics(settings)
+            self.log.warning("topic %s was not in Kafka; it is now", name)
+        progress = stream_watch.read(connection, ends)
         now, uptime_s = datetime.now(UTC), status.uptime_s or 0.0
         self.log.info("%s", progress)
         conditions = stream_watch.conditions(progress, now, uptime_s)
+        conditions += stream_watch.vanished(names, offsets, ends)
         if progress.nothing_since_start(now, uptime_s):
             turn.unsure.add(stream_watch.STREAM)
         if not stream_watch.hangs(progress, now, uptime_s):
@@ -203,14 +209,28 @@ def restarted_or_told(
     return None
 
 
+def topic_names(settings: Settings) -> list[str]:
+    """This dataset's."""
+    from marketflow.contracts.topics import TOPICS
+
+    return [topic.full_name(settings.topic_prefix) for topic in TOPICS]
+
+
+def make_topics(settings: Settings) -> None:
+    """Make what is missing of this dataset's topics, with their configuration, by the Kafka provider's client."""
+    from airflow.providers.apache.kafka.hooks.client import KafkaAdminClientHook
+
+    from marketflow.stack.kafka import create_topics
+
+    create_topics(settings, KafkaAdminClientHook(kafka_config_id=KAFKA_CONNECTION_ID).get_conn)
+
+
 def end_offsets(settings: Settings) -> dict[str, dict[int, int]]:
     """Topic → partition → next offset, by the Kafka provider's consumer; it joins no group and commits nothing."""
     from airflow.providers.apache.kafka.hooks.consume import KafkaConsumerHook
     from confluent_kafka import TopicPartition
 
-    from marketflow.contracts.topics import TOPICS
-
-    names = [topic.full_name(settings.topic_prefix) for topic in TOPICS]
+    names = topic_names(settings)
     consumer = KafkaConsumerHook(topics=names, kafka_config_id=KAFKA_CONNECTION_ID).get_conn
     try:
         known = consumer.list_topics(timeout=10).topics

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -90,16 +90,49 @@ def read(connection: psycopg.Connection[Any], end_offsets: Offsets) -> Progress:
     )
 
 
-def _lag(connection: psycopg.Connection[Any], end_offsets: Offsets) -> int:
-    read_up_to: dict[str, dict[str, int]] = {}
+def read_up_to(connection: psycopg.Connection[Any]) -> dict[str, dict[int, int]]:
+    """Topic → partition → the offset that bronze reads next."""
+    found: dict[str, dict[int, int]] = {}
     for _, text in connection.execute(_READ).fetchall():
         for topic, partitions in json.loads(text).items():
-            read_up_to.setdefault(topic, {}).update(partitions)
+            found.setdefault(topic, {}).update(
+                {int(partition): int(offset) for partition, offset in partitions.items()}
+            )
+    return found
+
+
+def _lag(connection: psycopg.Connection[Any], end_offsets: Offsets) -> int:
+    offsets = read_up_to(connection)
     return sum(
-        max(0, end - int(read_up_to.get(topic, {}).get(str(partition), 0)))
+        max(0, end - offsets.get(topic, {}).get(partition, 0))
         for topic, partitions in end_offsets.items()
         for partition, end in partitions.items()
     )
+
+
+def unread(names: Iterable[str], offsets: Offsets, end_offsets: Offsets) -> list[str]:
+    """Topics that are not in Kafka and of which bronze has read nothing, so that they may be made."""
+    return [name for name in names if name not in end_offsets and not any(offsets.get(name, {}).values())]
+
+
+def vanished(names: Iterable[str], offsets: Offsets, end_offsets: Offsets) -> list[Condition]:
+    """Topics that hold less than bronze has read of them: they were deleted, or made anew with offsets from 0.
+
+    What is published to them is not read: a record's place in Kafka is how bronze knows it.
+    """
+    found = []
+    for name in names:
+        lost = [
+            f"partition {partition} ends at {end_offsets.get(name, {}).get(partition, 'nothing')}, read up to {offset}"
+            for partition, offset in sorted(offsets.get(name, {}).items())
+            if end_offsets.get(name, {}).get(partition, 0) < offset
+        ]
+        if lost:
+            detail = (
+                f"Kafka holds less of {name} than bronze has read ({'; '.join(lost)}): it was deleted or made anew."
+            )
+            found.append(Condition(STREAM, "behind", detail))
+    return found
 
 
 def conditions(progress: Progress, now: datetime, uptime_s: float) -> list[Condition]:

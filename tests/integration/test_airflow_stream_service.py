@@ -13,8 +13,10 @@ from datetime import UTC, datetime
 import pytest
 from airflow.sdk.exceptions import AirflowException
 from confluent_kafka import Producer
+from confluent_kafka.admin import ConfigResource
 
-from marketflow.contracts.topics import TOPICS, TRADES
+from marketflow.contracts.topics import CANDLES, MAX_MESSAGE_BYTES, TOPICS, TRADES
+from marketflow.stack import kafka
 from marketflow.warehouse import progress
 from marketflow.warehouse.connection import connect
 from tests.integration.airflow_services_world import BROKEN, MINUTE, services_world
@@ -127,6 +129,31 @@ def test_lag_is_kafkas_end_against_what_bronze_has_read(world):
     (condition,) = stream_watch.conditions(found, now, 3600.0)
     assert condition.event == "behind"
     assert condition.detail.startswith("11000 messages are not in bronze yet; 4 rows/s arrive")
+
+
+def test_a_topic_that_nobody_has_read_is_made_and_one_that_was_read_and_is_gone_is_told(world):
+    from marketflow_airflow import services
+
+    world.services(world.stage.definition("market-stream", SLEEPER, group="stream"))
+    world.round(stream())
+    name, client = CANDLES.full_name(world.settings.topic_prefix), kafka.admin(world.settings)
+    client.delete_topics([name])[name].result(30)
+    eventually(lambda: name not in services.end_offsets(world.settings), "the topic's end")
+
+    world.round(stream())
+    ends = eventually(lambda: services.end_offsets(world.settings).get(name), "the topic")
+    assert ends == dict.fromkeys(range(CANDLES.partitions), 0)
+    asked = ConfigResource(ConfigResource.Type.TOPIC, name)
+    configuration = client.describe_configs([asked])[asked].result(30)
+    assert configuration["max.message.bytes"].value == str(MAX_MESSAGE_BYTES)
+    assert [event for event, _ in world.events("market-stream")] == ["started"]
+
+    read = json.dumps({name: {"0": 5}})
+    told(world, "progress", datetime.now(UTC), query="bronze_candles_raw", end_offsets=read)
+    world.round(stream())
+    event, detail = world.events("market-stream")[-1]
+    assert event == "behind"
+    assert f"Kafka holds less of {name} than bronze has read (partition 0 ends at 0, read up to 5)" in detail
 
 
 def test_a_query_that_ended_while_the_others_go_on_is_told(world):
