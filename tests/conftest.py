@@ -21,13 +21,13 @@ sys.dont_write_bytecode = False
 settings.register_profile("marketflow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("marketflow")
 
-# The end-to-end tests and the kills run Spark as it is shipped.
+# The kills, and an end-to-end test that says SPARK_AS_SHIPPED, run it as it is shipped.
 os.environ["MARKETFLOW_SPARK_DRIVER_JAVA_OPTIONS"] = SHORT_LIVED_SPARK
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _spark_as_shipped(request: pytest.FixtureRequest) -> Iterator[None]:
-    if {"e2e", "faults"}.isdisjoint(request.path.parts):
+    if "faults" not in request.path.parts and not getattr(request.module, "SPARK_AS_SHIPPED", False):
         yield
         return
     with pytest.MonkeyPatch.context() as patch:

@@ -90,6 +90,23 @@ def settle(settings: Settings, family: str, alerts: Iterable[Alert], *, now: dat
         return outcomes + [_end(settings, held, key, now or datetime.now(UTC)) for key in over if key not in keys]
 
 
+def repeat_ends(settings: Settings, *, now: datetime | None = None) -> list[Outcome]:
+    """Say once more what is over, where the target did not take the word; until it does, for twelve hours.
+
+    One that it refuses again is the last of this call: the others would be refused too.
+    """
+    moment, outcomes = now or datetime.now(UTC), []
+    if not settings.alert_url:
+        return []
+    with book(settings) as held:
+        for known in held.unheard(moment - REPEAT_AFTER):
+            assert known.closed_at is not None
+            outcomes.append(_tell_end(settings, held, known, known.closed_at, moment))
+            if outcomes[-1].what != "recovered":
+                break
+    return outcomes
+
+
 def listed(settings: Settings, limit: int) -> list[dict[str, Any]]:
     """Alerts, open ones first and then the newest; only the open ones while PostgreSQL is away."""
     with book(settings) as held:
@@ -102,18 +119,22 @@ def _end(settings: Settings, held: Book, key: str, moment: datetime) -> Outcome:
     known = held.open(key)
     if known is None:
         return Outcome(key, "nothing", kept=_kept(held))
-    episode, error = replace(known, closed_at=moment), None
-    if known.sent_at is not None:
-        notice = message.resolved(
-            json.loads(known.body) | {"dataset": settings.dataset}, known.title, known.severity, known.opened_at, moment
-        )
-        error = _deliver(settings, notice)
-        if error is None:
-            episode = replace(episode, recovery_sent_at=moment)
-        else:
-            episode = replace(episode, failed_sends=known.failed_sends + bool(settings.alert_url), last_error=error)
+    if known.sent_at is None:  # nobody was told that it began
+        held.save(replace(known, closed_at=moment))
+        return Outcome(key, "recovered", kept=_kept(held))
+    return _tell_end(settings, held, known, moment, moment)
+
+
+def _tell_end(settings: Settings, held: Book, known: Episode, closed_at: datetime, moment: datetime) -> Outcome:
+    body = json.loads(known.body) | {"dataset": settings.dataset}
+    error = _deliver(settings, message.resolved(body, known.title, known.severity, known.opened_at, closed_at))
+    episode = replace(known, closed_at=closed_at)
+    if error is None:
+        episode = replace(episode, recovery_sent_at=moment)
+    else:
+        episode = replace(episode, failed_sends=known.failed_sends + bool(settings.alert_url), last_error=error)
     held.save(episode)
-    return Outcome(key, "recovery not sent" if error else "recovered", error or "", _kept(held))
+    return Outcome(known.alert_key, "recovery not sent" if error else "recovered", error or "", _kept(held))
 
 
 def _deliver(settings: Settings, notice: Notice) -> str | None:

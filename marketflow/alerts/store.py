@@ -40,6 +40,12 @@ _NEWEST = (
     f"select {', '.join(_NAMES)} from ops.alert "  # noqa: S608 - as above
     "order by closed_at desc nulls first, opened_at desc limit %s"
 )
+_UNHEARD = (
+    f"select {', '.join(_NAMES)} from ops.alert told "  # noqa: S608 - as above
+    "where closed_at > %s and sent_at is not null and recovery_sent_at is null and not exists ("
+    "select from ops.alert newer where newer.alert_key = told.alert_key and newer.opened_at > told.opened_at"
+    ") order by closed_at"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,17 @@ class Book:
     def all_open(self) -> list[Episode]:
         """Every open alert, oldest first."""
         return sorted(self._open.values(), key=lambda one: one.opened_at)
+
+    def unheard(self, since: datetime) -> list[Episode]:
+        """What ended after `since` and was told, while the word of its end was not taken; the oldest end first.
+
+        Not while PostgreSQL is away, and nothing that came again since.
+        """
+        if self._connection is None:
+            return []
+        with self._connection.cursor(row_factory=dict_row) as cursor:
+            rows = cursor.execute(_UNHEARD, (since,)).fetchall()
+        return [Episode(**row) for row in rows]
 
     def newest(self, limit: int) -> list[Episode]:
         """Open alerts and, where PostgreSQL answers, those that are over; the newest first within each."""

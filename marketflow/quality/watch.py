@@ -10,6 +10,8 @@ Airflow nor PostgreSQL. It reads what the services' wrappers write down.
   by hand; one that fails again and again is one alert.
 - `airflow:PART`: the API server says for two minutes that a part is not well, or does not answer.
 - `layer:…`: late layers, every five minutes as long as a part of Airflow is not well, as Dag quality does otherwise.
+
+Once a minute it also says again what is over, where the target of alerts did not take the word: docs/alerts.md.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ LOOK_EVERY_S = 10.0
 WELL_AFTER_S = 30.0
 AIRFLOW_PATIENCE_S = 120.0
 LATENESS_EVERY_S = 300.0
+REPEAT_EVERY_S = 60.0
 FAMILY = "ended:"
 AIRFLOW_FAMILY = "airflow:"
 
@@ -137,7 +140,7 @@ class Watch:
         self.path = settings.home / "alerts" / "watch.json"
         self.memory = read_memory(self.path)
         self.patience = Patience()
-        self.lateness_at = 0.0
+        self.lateness_at = self.repeated_at = 0.0
 
     def look(self) -> None:
         """Look once and tell."""
@@ -159,6 +162,11 @@ class Watch:
 
             tell_of_lateness(self.settings, say=_say)
             self.lateness_at = time.monotonic()
+
+        if time.monotonic() - self.repeated_at >= REPEAT_EVERY_S:
+            for outcome in desk.repeat_ends(self.settings):
+                _say(str(outcome))
+            self.repeated_at = time.monotonic()
 
     def _settle(self, family: str, alerts: list[Alert]) -> None:
         for outcome in desk.settle(self.settings, family, alerts):

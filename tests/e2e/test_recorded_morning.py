@@ -18,6 +18,7 @@ from marketflow.warehouse.connection import connect
 from tests.e2e.conftest import rewrite_hours, run_dags, verify
 from tests.spark_options import SHORT_LIVED_SPARK
 
+SPARK_AS_SHIPPED = True
 HOURS = 3
 PRODUCTS = "BTC-USD,ETH-USD"
 DAGS = ("gold_price_metrics", "gold_trade_features", "gold_bars")

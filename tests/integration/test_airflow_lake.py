@@ -35,9 +35,12 @@ def everything_is_fresh(embedded):
 
 @pytest.mark.usefixtures("lake", "everything_is_fresh")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("dag_id", ["silver", "gold_bars", "gold_trade_features", "publish_bars"])
+@pytest.mark.parametrize("dag_id", ["silver", "publish_bars"])
 def test_make_dag_runs_the_real_work_of_an_hour_and_ends_well(embedded, dag_id):
-    """Also that a Dag with a deadline ends with 0, and that the job takes the options that its Dag passes."""
+    """Also that a Dag with a deadline ends with 0, and that the job takes the options that its Dag passes.
+
+    Those of gold run in tests/e2e/test_recorded_morning.py.
+    """
     environment = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name}
     ports = ("postgres_port", "kafka_port", "s3_port")
     environment |= {f"MARKETFLOW_{name.upper()}": str(getattr(embedded, name)) for name in (*ports, "home")}

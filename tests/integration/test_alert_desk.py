@@ -114,6 +114,34 @@ def test_what_nobody_was_told_of_is_remembered_and_ends_without_a_word(settings:
     assert [(row["failed_sends"], row["closed_at"]) for row in kept(settings)] == [(0, NOON)]
 
 
+def test_an_end_that_the_target_did_not_take_is_said_again_with_how_long_it_really_lasted(
+    settings: Settings, hook: Receiver
+) -> None:
+    minutes = [NOON + timedelta(minutes=number) for number in range(60)]
+    other = Alert("task:gold_bars.rewrite_hours", "gold_bars failed")
+    for alert in (LATE, other):
+        desk.tell(settings, alert, now=minutes[0])
+    hook.status = 503
+    for alert in (LATE, other):
+        assert desk.recover(settings, alert.key, now=minutes[10]).what == "recovery not sent"
+    # one failure is enough to know that it still refuses
+    assert [one.what for one in desk.repeat_ends(settings, now=minutes[11])] == ["recovery not sent"]
+    hook.status = 200
+    desk.tell(settings, other, now=minutes[12])  # came again: its earlier end is no news any more
+    assert [str(one) for one in desk.repeat_ends(settings, now=minutes[13])] == [
+        f"alert {LATE.key}: recovered, kept in postgres"
+    ]
+    assert desk.repeat_ends(settings, now=minutes[14]) == []
+    assert hook.said("key", "status", "lasted_s") == [
+        (LATE.key, "firing", None),
+        (other.key, "firing", None),
+        (other.key, "firing", None),
+        (LATE.key, "resolved", 600.0),
+    ]
+    late = next(row for row in kept(settings) if row["alert_key"] == LATE.key)
+    assert (late["closed_at"], late["recovery_sent_at"]) == (minutes[10], minutes[13])
+
+
 def test_an_outage_of_postgresql_hides_no_alert_doubles_none_and_is_in_the_table_afterwards(
     server: PostgresServer, settings: Settings, hook: Receiver
 ) -> None:
