@@ -7,17 +7,14 @@ Secrets that `make up` generated are in `<home>/secrets.json` (mode 0600) and ar
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
-from collections.abc import Collection
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -40,6 +37,7 @@ from marketflow.contracts.products import PRODUCTS, VS_CURRENCIES
 from marketflow.contracts.sources import SOURCES, Source
 from marketflow.errors import ConfigurationError
 from marketflow.paths import PROJECT_FOLDER
+from marketflow.settings_words import StackFile, all_known, refuse_unknown_names, sentence
 
 Dataset = Literal["sim", "live", "replay"]
 Deployment = Literal["embedded", "compose", "aws"]
@@ -49,23 +47,6 @@ PortOrAny = Annotated[int, Field(ge=0, le=65_535)]
 
 PROMISED_OUTAGE_HOURS = 72
 """How long any part may be away and nothing is lost: what Kafka and the lake's snapshots keep is longer."""
-
-# MARKETFLOW_* names that are no field here: secrets, the simulator's own knobs, the wrapper's mark on its processes
-_OTHER_NAMES = ("MARKETFLOW_SECRET_", "MARKETFLOW_SIMULATOR_", "MARKETFLOW_SERVICE_RUN")
-
-
-class StackFile(PydanticBaseSettingsSource):
-    """What `make up` wrote down about this machine: `<home>/stack.json`, keys are field names."""
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        """Unused by pydantic-settings when __call__ answers for all fields at once."""
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        """All recorded values; an absent file means nothing was recorded yet."""
-        home = self.current_state.get("home") or PROJECT_FOLDER / ".marketflow"
-        path = Path(str(home)) / "stack.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 class Settings(BaseSettings):
@@ -229,17 +210,17 @@ class Settings(BaseSettings):
     @field_validator("sources")
     @classmethod
     def _known_sources(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if value is None else _all_known("source", value, SOURCES)
+        return None if value is None else all_known("source", value, SOURCES)
 
     @field_validator("products", "ccxt_products")
     @classmethod
     def _known_products(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _all_known("product", value, PRODUCTS)
+        return all_known("product", value, PRODUCTS)
 
     @field_validator("vs_currencies")
     @classmethod
     def _known_currencies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _all_known("currency", value, VS_CURRENCIES)
+        return all_known("currency", value, VS_CURRENCIES)
 
     @model_validator(mode="after")
     def _feeds_have_products(self) -> Settings:
@@ -431,21 +412,9 @@ class Settings(BaseSettings):
         return f"postgresql://{role}:{password}@{host}:{self.postgres_port}/{database or self.postgres_database}"
 
 
-# names of settings whose value is nobody's to read in a log
-_HIDDEN = ("key", "secret", "password", "token", "alert_url", "options")
-
-
-def _all_known(what: str, value: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
-    unknown = [each for each in value if each not in known]
-    if unknown or not value:
-        wrong = f"unknown {what} {', '.join(unknown)}" if unknown else f"at least one {what} is needed"
-        raise ValueError(f"{wrong}; known: {', '.join(sorted(known))}")
-    return value
-
-
 def load(**overrides: Any) -> Settings:
     """Read and check the settings; a wrong one, or a name that is none, becomes one line that names it."""
-    _refuse_unknown_names()
+    refuse_unknown_names(Settings.model_fields)
     try:
         return Settings(**overrides)
     except ValidationError as error:
@@ -457,27 +426,3 @@ def load(**overrides: Any) -> Settings:
         raise ConfigurationError(f"{name}: JSON is expected; .env.example has an example") from None
     except json.JSONDecodeError as error:
         raise ConfigurationError(f"stack.json of MARKETFLOW_HOME is not JSON: {error}") from None
-
-
-def sentence(error: ValidationError, prefix: str) -> str:
-    """The first thing that is wrong, by the variable's name; what may be a secret is not shown."""
-    first = error.errors()[0]
-    said, name = first["msg"].removeprefix("Value error, "), ".".join(str(part) for part in first["loc"])
-    if not name:  # of several settings together: the sentence names them, and the input would be all there are
-        return said
-    given = first.get("input")
-    shown = ",".join(map(str, given)) if isinstance(given, list | tuple) else given
-    got = "" if any(word in name for word in _HIDDEN) else f" (got {shown!r})"
-    return f"{prefix}{name.upper()}: {said}{got}"
-
-
-def _refuse_unknown_names() -> None:
-    """A misspelt name would leave the default in force without a word."""
-    known = {f"MARKETFLOW_{name.upper()}" for name in Settings.model_fields}
-    file = PROJECT_FOLDER / ".env"
-    for where, names in (("the environment", os.environ), (".env", dotenv_values(file) if file.exists() else {})):
-        for name in names:
-            if name.startswith("MARKETFLOW_") and name not in known and not name.startswith(_OTHER_NAMES):
-                close = difflib.get_close_matches(name.removeprefix("MARKETFLOW_").lower(), Settings.model_fields, n=1)
-                hint = f"did you mean MARKETFLOW_{close[0].upper()}?" if close else ".env.example lists them"
-                raise ConfigurationError(f"{name} of {where} is no setting of marketflow; {hint}")

@@ -10,7 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from marketflow.contracts.products import PRODUCTS
 from marketflow.errors import ConfigurationError
 from marketflow.paths import PROJECT_FOLDER
-from marketflow.settings import CommaSeparated, Settings, sentence
+from marketflow.settings import CommaSeparated, Settings
+from marketflow.settings_words import sentence
 from marketflow.simulator.faults import VENUES, FaultKind, impossible
 from marketflow.simulator.listings import USD_PER_UNIT
 
