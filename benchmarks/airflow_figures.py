@@ -50,8 +50,8 @@ def processor_seconds(stack: Stack) -> dict[str, float]:
     for name, status in backend(stack.settings).status().items():
         if name.startswith("airflow-") and status.pid:
             first = psutil.Process(status.pid)
-            spent = [process.cpu_times() for process in (first, *first.children(recursive=True))]
-            found[name] = sum(one.user + one.system for one in spent)
+            # user, system and what children took that have ended, of which their parents were told
+            found[name] = sum(sum(one.cpu_times()[:4]) for one in (first, *first.children(recursive=True)))
     return found
 
 

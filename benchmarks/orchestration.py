@@ -57,7 +57,7 @@ PATIENCE_S = 3_600.0
 BACKFILL_LIMIT_S = 600.0
 _BUSY = """
 select 1 from dag_run
-where state in ('queued', 'running') and (dag_id in ('advance', 'silver') or dag_id like 'gold%')
+where state in ('queued', 'running') and (dag_id in ('advance', 'silver') or dag_id like 'gold%%')
 """
 
 
@@ -111,21 +111,21 @@ def wait(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S
         try:
             if answer := condition():
                 return answer
-        except (psycopg.Error, MarketflowError):
+        except (psycopg.OperationalError, MarketflowError):
             pass
         if time.monotonic() > deadline:
             raise SystemExit(f"waited {patience_s:.0f} s for {what}")
         time.sleep(2)
 
 
-def history(folder: Path, home: Path, plan: dict[str, Any], start: datetime) -> Path:
-    """The messages of days before; their truth is the beginning of that of the market that the home will have."""
+def history(folder: Path, home: Path, plan: dict[str, Any], start: datetime) -> tuple[Path, int]:
+    """The messages of days before, and how many trades there are; their truth is the beginning of that of the market that the home will have."""
     out, truth = folder / "history.ndjson", home / "truth"
     arguments = ["--out", str(out), "--truth", str(truth), "--start", start.isoformat(), "--hours", str(plan["hours"])]
     arguments += ["--rate", f"{plan['rate']:.4f}", "--assets", "20", "--poll-interval-s", "60", "--seed", "7"]
     arguments += ["--products", ",".join(plan["products"]), "--no-tape"]
     subprocess.run([sys.executable, "-m", "marketflow.simulator", "capture", *arguments], check=True)
-    return out
+    return out, sum(1 for _ in (truth / "trades.ndjson").open())
 
 
 def publish_history(settings: Settings, file: Path) -> int:
@@ -286,17 +286,17 @@ def measure(what: str, folder: Path, hook: Webhook) -> tuple[dict[str, Any], lis
     plan, stack = PLANS[what], Stack(folder / "home", hook)
     # whole days, and long enough ago that every hour is closed
     start = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(hours=plan["hours"])
-    file = history(folder, stack.home, plan, start)
-    lines = sum(1 for _ in (stack.home / "truth" / "trades.ndjson").open())
+    file, lines = history(folder, stack.home, plan, start)
     say("starting a stack")
     with stack:
+        up = time.monotonic()
         count = publish_history(stack.settings, file)
         say(f"{count} messages of history, {lines} trades, are in Kafka")
         wait(lambda: trades_in_silver(stack.settings, plan["products"]) >= lines, "the history in silver")
         # what arrives late is written by the schedule as well; the backfill is not to be measured beside that
         wait(lambda: not stack.runs(_BUSY), "what the schedule makes of the history")
         say("the history is in silver; backfilling")
-        began, heard = time.monotonic(), in_kafka(stack.settings)
+        began = time.monotonic()
         start_backfills(stack, start, plan["hours"])
         kills = []
         if what == "kills":
@@ -308,8 +308,8 @@ def measure(what: str, folder: Path, hook: Webhook) -> tuple[dict[str, Any], lis
         seconds = round(time.monotonic() - began, 1)
         say(f"backfilled in {seconds} s: {dict(backfilled(stack))}")
         by_hand = every_dag(stack, start) if what == "kills" else {}
-        # two publications' time, so that PostgreSQL has what the backfill wrote
-        time.sleep(330)
+        # two publications' time, so that PostgreSQL has what the backfill wrote; and an hour of the feeds
+        time.sleep(max(330.0, (3_600 if what == "kills" else 0) - (time.monotonic() - up)))
         wait(lambda: not stack.hook.open_keys(), "every alert to be over", 900)
         states = stack.runs("select dag_id, run_type, state, count(*) from dag_run group by 1, 2, 3 order by 1, 2, 3")
         retried = stack.runs("select count(*) from task_instance where try_number > 1 and state = 'success'")[0][0]
@@ -324,7 +324,7 @@ def measure(what: str, folder: Path, hook: Webhook) -> tuple[dict[str, Any], lis
             "runs": [list(row) for row in states],
             "tasks_that_needed_another_try": retried,
             "queued_to_first_task": latencies(stack),
-            "live": live(in_kafka(stack.settings) - heard, time.monotonic() - began),
+            "live": live(in_kafka(stack.settings) - count, time.monotonic() - up),
             "alerts": stack.hook.summary(),
             "doubled_keys": {name: number for name, number in doubled_keys(stack.settings).items() if number},
             "verify": verified(stack),
