@@ -119,7 +119,10 @@ def wait(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S
 
 
 def history(folder: Path, home: Path, plan: dict[str, Any], start: datetime) -> tuple[Path, int]:
-    """The messages of days before, and how many trades there are; their truth is the beginning of that of the market that the home will have."""
+    """The messages of days before, and how many trades are in them.
+
+    Their truth is the beginning of that of the market which the home will have.
+    """
     out, truth = folder / "history.ndjson", home / "truth"
     arguments = ["--out", str(out), "--truth", str(truth), "--start", start.isoformat(), "--hours", str(plan["hours"])]
     arguments += ["--rate", f"{plan['rate']:.4f}", "--assets", "20", "--poll-interval-s", "60", "--seed", "7"]
