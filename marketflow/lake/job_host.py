@@ -34,7 +34,8 @@ from pathlib import Path
 
 from marketflow.paths import PROJECT_FOLDER
 
-IDLE_S = 60.0
+# longer than a run of Dag advance, which has the slot between two hours of a backfill: 96 s beside one, measured
+IDLE_S = 180.0
 MOST_JOBS = 100
 EXIT_BUSY = 75
 _END = "\x00the job has ended"

@@ -171,11 +171,12 @@ class StreamOperator(ServicesOperator):
         status = running.get(stream_watch.STREAM)
         if status is None:
             return []
-        ends = end_offsets(settings)
-        offsets, names = stream_watch.read_up_to(connection), topic_names(settings)
-        for name in stream_watch.unread(names, offsets, ends):
+        # in this order: what is read meanwhile must not look as if Kafka had lost it
+        offsets = stream_watch.read_up_to(connection)
+        names, ends = topic_names(settings), end_offsets(settings)
+        if missing := stream_watch.unread(names, offsets, ends):
             make_topics(settings)
-            self.log.warning("topic %s was not in Kafka; it is now", name)
+            self.log.warning("not in Kafka until now, and made: %s", ", ".join(missing))
         progress = stream_watch.read(connection, ends)
         now, uptime_s = datetime.now(UTC), status.uptime_s or 0.0
         self.log.info("%s", progress)
