@@ -161,7 +161,7 @@ def start_backfills(stack: Stack, start: datetime, hours: int) -> None:
     for dag in DAGS:
         stack.airflow(
             "backfill", "create", "--dag-id", dag, "--from-date", start.isoformat(), "--to-date", last.isoformat(),
-            "--reprocess-behavior", "completed", "--max-active-runs", "4",
+            "--reprocess-behavior", "completed", "--max-active-runs", "9",
         )  # fmt: skip
     stack.airflow(
         "backfill", "create", "--dag-id", "gold_daily", "--from-date", start.date().isoformat(),

@@ -4,7 +4,7 @@ A backfill of a day is a hundred jobs of a few seconds, each of which would firs
 the same programs of spark_jobs/ with the same arguments, one at a time, in one process whose session stays. It is
 started by the first task that asks (see `job_client`) and leaves by itself
 
-- when nobody has asked for a minute, or after a hundred jobs;
+- when nobody has asked for three minutes, or after a hundred jobs;
 - after a job that failed otherwise than by a held lock: its session may be in any state;
 - at once, with its JVM, when the task that waits for the job goes away: a job that is cut short is repeated whole;
 - before a job, when the project's code is newer than the process: the one who asks then starts another.

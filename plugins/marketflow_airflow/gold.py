@@ -55,4 +55,5 @@ def rewrite(table: str, grain: str = "hour") -> SparkJobOperator:
         window_grain=grain,
         only_when_scheduled=["--dirty"],
         share_in_backfills=True,
+        several_windows=True,
     )

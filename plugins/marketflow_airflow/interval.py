@@ -72,7 +72,7 @@ def resolve(
     """
     refuse_unknown(context, known)
     run, asked = context["dag_run"], _asked(context.get("params") or {}, grain)
-    keyed = _from_key(run.partition_key, grain) if run.partition_key else None
+    keyed = of_key(run.partition_key, grain) if run.partition_key else None
     if keyed and asked and keyed != asked:
         raise AirflowFailException(f"partition {asked} contradicts the run's partition_key {run.partition_key}")
     now = now or datetime.now(UTC)
@@ -87,7 +87,12 @@ def resolve(
     return Window(start, start + STEPS[grain], start.strftime(KEY_FORMATS[grain]), source)
 
 
-def _from_key(key: str, grain: str) -> datetime:
+def of_key(key: str, grain: str) -> datetime:
+    """The start of the window that a partition key names.
+
+    Raises:
+        AirflowFailException: it names the start of none.
+    """
     try:
         start = datetime.strptime(key, KEY_FORMATS[grain]).replace(tzinfo=UTC)
     except ValueError:

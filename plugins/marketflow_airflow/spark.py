@@ -8,17 +8,21 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from marketflow_airflow import backfill_share
 from marketflow_airflow.interval import resolve
 
 SPARK_POOL = "spark"
 EXIT_BUSY = 75
+# command, environment, and who gets the lines; the exit status
+Start = Callable[[Sequence[str], Mapping[str, str], Callable[[str], None]], int]
 
 
 class SparkJobOperator(BaseOperator):
@@ -42,6 +46,7 @@ class SparkJobOperator(BaseOperator):
         forced_unless_scheduled: Sequence[str] = (),
         retry_only_when_busy: bool = False,
         share_in_backfills: bool = False,
+        several_windows: bool = False,
         **kwargs: Any,
     ) -> None:
         """Say which job and how its command line comes from the run.
@@ -50,7 +55,8 @@ class SparkJobOperator(BaseOperator):
         `only_when_scheduled` is added in scheduled runs, `forced_unless_scheduled` in all others: a person who asks
         for an hour wants that hour done, the schedule wants what is due. `retry_only_when_busy` is for a job whose
         next run takes up whatever this one left. `share_in_backfills`: a backfill's runs have their jobs done one
-        after the other in one session, because starting one takes longer than an hour's work.
+        after the other in one session, because starting one takes longer than an hour's work. `several_windows`:
+        `window_option` takes a list with commas, and a backfill's job those of the runs that wait behind it too.
         """
         kwargs.setdefault("pool", SPARK_POOL)
         super().__init__(**kwargs)
@@ -59,10 +65,10 @@ class SparkJobOperator(BaseOperator):
         self.only_when_scheduled = list(only_when_scheduled)
         self.forced_unless_scheduled = list(forced_unless_scheduled)
         self.retry_only_when_busy = retry_only_when_busy
-        self.share_in_backfills = share_in_backfills
+        self.share_in_backfills, self.several_windows = share_in_backfills, several_windows
         self._process: subprocess.Popen[str] | None = None
 
-    def _command(self, context: Mapping[str, Any], summary: Path) -> list[str]:
+    def _command(self, context: Mapping[str, Any], summary: Path, others: Iterable[datetime] = ()) -> list[str]:
         from marketflow.paths import PROJECT_FOLDER
 
         script = PROJECT_FOLDER / "spark_jobs" / f"{self.job}.py"
@@ -70,18 +76,36 @@ class SparkJobOperator(BaseOperator):
         if self.window_option:
             window = resolve(context, self.window_grain)
             self.log.info("window %s to %s, from %s", window.start, window.end, window.source)
-            command += [self.window_option, window.start.isoformat()]
+            starts = [window.start, *(start for start in others if start != window.start)]
+            command += [self.window_option, ",".join(start.isoformat() for start in starts)]
         scheduled = context["dag_run"].run_type == "scheduled"
         command += self.only_when_scheduled if scheduled else self.forced_unless_scheduled
         return [*command, "--summary", str(summary)]
 
     def execute(self, context: Mapping[str, Any]) -> Any:
         """Run the job, its output going to the task's log as it comes."""
+        if not (self.share_in_backfills and context["dag_run"].run_type == "backfill"):
+            return self._run(context, self._as_child)
+        if not self.several_windows:
+            return self._run(context, self._in_host)
+        folder, ti = _host_folder() / "done", context["ti"]
+        left = backfill_share.take(folder, ti, context["dag_run"].start_date)
+        if left is not None:
+            self.log.info("written by the job of run %s, which began at %s", left["run"], left["began"])
+            return left["summary"]
+        began, others = datetime.now(UTC), backfill_share.waiting(ti, self.window_grain)
+        if others:
+            self.log.info("the job does the windows of %d runs that wait as well: %s", len(others), ", ".join(others))
+        summary = self._run(context, self._in_host, others.values())
+        backfill_share.leave(folder, ti, others, began, summary)
+        return summary
+
+    def _run(self, context: Mapping[str, Any], start: Start, others: Iterable[datetime] = ()) -> Any:
         # Airflow's own settings and connections are no business of the job
         environment = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name}
         with tempfile.TemporaryDirectory() as folder:
             summary = Path(folder) / "summary.json"
-            command = self._command(context, summary)
+            command = self._command(context, summary, others)
             self.log.info("running %s", " ".join(command[1:]))
             last = ""
 
@@ -90,8 +114,7 @@ class SparkJobOperator(BaseOperator):
                 last = line.rstrip() or last
                 self.log.info("%s", line.rstrip())
 
-            shared = self.share_in_backfills and context["dag_run"].run_type == "backfill"
-            status = (self._in_host if shared else self._as_child)(command, environment, say)
+            status = start(command, environment, say)
             if status == EXIT_BUSY:
                 raise AirflowException(f"another process is writing the table, trying again later: {last}")
             if status != 0:
@@ -114,11 +137,9 @@ class SparkJobOperator(BaseOperator):
 
     def _in_host(self, command: Sequence[str], environment: Mapping[str, str], say: Callable[[str], None]) -> int:
         """In the session that a backfill's runs share; it ends with this task, should that be killed."""
-        from marketflow import settings
         from marketflow.lake import job_client
 
-        folder = settings.load().home / "run" / "spark-host"
-        return job_client.run(folder, Path(command[1]), command[2:], environment, say)
+        return job_client.run(_host_folder(), Path(command[1]), command[2:], environment, say)
 
     def on_kill(self) -> None:
         """End the job's JVM and workers too; a job that is cut short is repeated whole."""
@@ -128,3 +149,9 @@ class SparkJobOperator(BaseOperator):
                 self._process.wait(15)
             except subprocess.TimeoutExpired:
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _host_folder() -> Path:
+    from marketflow import settings
+
+    return settings.load().home / "run" / "spark-host"

@@ -1,4 +1,4 @@
-"""The embedded Airflow as it is run: four processes on PostgreSQL, with the project's Dags and four of the test's."""
+"""The embedded Airflow as it is run: four processes on PostgreSQL, with the project's Dags and five of the test's."""
 
 from __future__ import annotations
 
@@ -35,14 +35,18 @@ PARTS = {
 STOPPING_ORDER = ("scheduler", "dag-processor", "triggerer", "api-server")
 PORTS = ("airflow_port", "airflow_log_port", "airflow_trigger_log_port", "airflow_scheduler_health_port")
 DAGS = '''
-"""Dags of the test: one that waits, one by the hour that emits an asset, one that is woken by it, one that is late."""
+"""Dags of the test: one that waits, one by the hour that emits an asset, one that is woken by it, one that is late, and
+one whose backfill shares its jobs."""
 import json, os, time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+import marketflow.paths
 from airflow.sdk import Asset, CronPartitionTimetable, dag, get_current_context, task
 from marketflow_airflow.freshness import FreshnessSensor
 from marketflow_airflow.gold import deadline
 from marketflow_airflow.interval import partition_param, resolve
 from marketflow_airflow.notify import deadline_met
+from marketflow_airflow.spark import SparkJobOperator
 
 TABLE = Asset("test_table")
 COMMON = {"start_date": datetime(2026, 1, 1, tzinfo=UTC), "catchup": False, "is_paused_upon_creation": False}
@@ -81,11 +85,33 @@ def test_late():
             time.sleep(0.2)
     work()
 
+class SmallJob(SparkJobOperator):
+    def execute(self, context):
+        marketflow.paths.PROJECT_FOLDER = Path(os.environ["SMALL_JOBS"])
+        return super().execute(context)
+
+@dag(schedule=EVERY_HOUR, params=partition_param("hour"), **COMMON)
+def test_shares():
+    SmallJob(
+        task_id="work", job="small", window_option="--hours", share_in_backfills=True, several_windows=True, retries=0
+    )
+
+test_shares()
 test_waits()
 test_hours()
 test_listens()
 test_late()
 '''
+
+SMALL_JOB = """
+import json, os, sys, time
+hours, summary = sys.argv[sys.argv.index("--hours") + 1].split(","), sys.argv[sys.argv.index("--summary") + 1]
+time.sleep(2)
+with open(os.path.join(os.environ["SMALL_JOBS"], "jobs.ndjson"), "a") as file:
+    file.write(json.dumps(hours) + "\\n")
+with open(summary, "w") as file:
+    json.dump([{"table": "test", "hours": hours}], file)
+"""
 
 
 class Airflow:
@@ -94,7 +120,10 @@ class Airflow:
     def __init__(self, settings: Settings, folder: Path, hook: Receiver) -> None:
         self.settings, self.windows, self.hook = settings, folder / "windows.ndjson", hook
         (folder / "dags").mkdir()
-        (folder / "dags" / "three.py").write_text(DAGS)
+        (folder / "dags" / "five.py").write_text(DAGS)
+        (folder / "spark_jobs").mkdir()
+        (folder / "spark_jobs" / "small.py").write_text(SMALL_JOB)
+        self.jobs = folder / "jobs.ndjson"
         bundles = [
             {
                 "name": name,
@@ -110,6 +139,7 @@ class Airflow:
             # the project's Dags are looked at, not run: their services are not here
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
             "WINDOWS": str(self.windows),
+            "SMALL_JOBS": str(folder),
             "MARKETFLOW_ALERT_URL": hook.url,
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -182,6 +212,7 @@ def test_the_embedded_airflow_parses_waits_backfills_and_wakes_as_the_dags_rely_
         a_wait_ends_in_the_triggerer(parts)
         a_first_start_runs_the_last_complete_hour_by_its_key(parts)
         a_backfill_of_three_hours_is_three_runs_with_their_windows(parts)
+        a_backfills_job_does_the_hours_that_wait_and_each_run_has_its_own(parts)
         a_run_by_key_wakes_no_plain_listener_and_leaves_nothing_pending(parts)
         a_run_that_is_late_is_told_of_and_so_is_its_end(parts)
 
@@ -212,6 +243,7 @@ def parses_every_dag_and_has_the_pool(parts: Airflow) -> None:
         "test_hours",
         "test_listens",
         "test_late",
+        "test_shares",
     }
     eventually(lambda: {name for (name,) in parts.rows("select dag_id from dag")} >= expected, "every Dag", 120)
     assert {name for (name,) in parts.rows("select dag_id from dag")} == expected
@@ -255,6 +287,37 @@ def a_backfill_of_three_hours_is_three_runs_with_their_windows(parts: Airflow) -
         ]
         for hour in (3, 4, 5)
     ]
+
+
+def a_backfills_job_does_the_hours_that_wait_and_each_run_has_its_own(parts: Airflow) -> None:
+    def backfilled(first: str, last: str) -> list[list[str]]:
+        before = len(parts.jobs.read_text().splitlines())
+        parts.command(
+            *("backfill", "create", "--dag-id", "test_shares", "--from-date", first, "--to-date", last),
+            *("--reprocess-behavior", "completed", "--max-active-runs", "6"),
+        )
+        query = "select count(*) from backfill b join dag d using (dag_id) where dag_id = 'test_shares' and {}"
+        eventually(lambda: parts.rows(query.format("completed_at is null")) == [(0,)], "the backfill to end", 120)
+        return [json.loads(line) for line in parts.jobs.read_text().splitlines()[before:]]
+
+    eventually(lambda: parts.states("test_shares", "scheduled") == ["success"], "the due hour's run", 120)
+    jobs = backfilled("2026-11-10T03:00", "2026-11-10T08:00")
+    assert parts.states("test_shares", "backfill") == ["success"] * 6
+    hours = [f"2026-11-10T{hour:02}:00:00+00:00" for hour in range(3, 9)]
+    assert sorted(hour for job in jobs for hour in job) == hours, "each hour was done, and once"
+    assert len(jobs) < 6
+    found = parts.rows(
+        "select r.partition_key, x.value from xcom x join dag_run r using (dag_id, run_id) "
+        "where x.key = 'return_value' and dag_id = 'test_shares' and r.run_type = 'backfill'"
+    )
+    assert len(found) == 6
+    for key, value in found:
+        ((line,),) = [value if isinstance(value, list) else json.loads(str(value))]
+        assert f"{key}+00:00" in line["hours"]
+        assert line["hours"] in jobs
+    # one that is asked for again is done again, whatever was left for it before
+    assert backfilled("2026-11-10T05:00", "2026-11-10T05:00") == [[hours[2]]]
+    assert list((parts.settings.home / "run" / "spark-host" / "done").glob("*.json")) == []
 
 
 def a_run_by_key_wakes_no_plain_listener_and_leaves_nothing_pending(parts: Airflow) -> None:
