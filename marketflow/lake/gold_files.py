@@ -1,7 +1,8 @@
 """Replacing whole hours of a table by files that are written already: one commit of the metadata, without the JVM.
 
-PyIceberg deletes the hours' rows (whole files by their bounds; a file that holds other hours too is written anew
-without them) and adds the files, in one transaction: a reader sees either the old hours or the new ones.
+PyIceberg deletes the hours' rows (whole files by their bounds; a file that holds other hours too, as compaction leaves
+one for a day, is read whole and written anew without them, by pyiceberg-core) and adds the files, in one transaction: a
+reader sees either the old hours or the new ones.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from marketflow.contracts.gold import TRADE_FEATURES
 from marketflow.contracts.silver import QUOTES, TRADES
 from marketflow.features import frames
 from marketflow.features.trades.kernel import trade_features
-from marketflow.lake import gold, gold_features
+from marketflow.lake import compaction, gold, gold_features
 from marketflow.lake.session import table_name
 from marketflow.lake.silver_snapshots import java_table, walk
 from marketflow.settings import Settings
@@ -163,6 +163,34 @@ def test_a_backfilled_hour_is_the_same_hour_in_however_many_stretches_and_leaves
     assert len(list(walk(java_table(spark, table_name(settings, TRADE_FEATURES))))) > before
     assert spark.table(f"{table_name(settings, TRADE_FEATURES)}.files").count() >= 2 * 514 // 120
     assert _accounts(settings) == accounts
+
+
+def test_an_hour_of_a_compacted_day_is_written_again_and_the_days_other_hours_stay(
+    lake_now: tuple[SparkSession, Settings],
+) -> None:
+    spark, settings = lake_now
+    name = table_name(settings, TRADE_FEATURES)
+    trades = [
+        *market(1_000, at("10:05"), 1_500, 7.0, seed=6),
+        *market(50, at("10:05"), 1_000, 9.0, seed=7, product_id="ETH-USD"),
+    ]
+    late, now = trades[900:930], [*trades[:900], *trades[930:]]
+    append(spark, settings, TRADES, now)
+    append(spark, settings, QUOTES, quotes_of(now))
+    complete(settings, TRADES, at("23:00"))
+    complete(settings, QUOTES, at("23:00"))
+    gold.rewrite_dirty(spark, settings, NAME)
+    compaction.compact(spark, name, TRADE_FEATURES, now=at("12T12:00"), deep=True)
+    assert spark.table(f"{name}.files").count() == 2, "a file holds all hours of a product's day"
+
+    gold.backfill_hours(spark, settings, NAME, [at("11:00")])
+    assert spark.table(f"{name}.files").count() > 2
+    assert_gold_is(spark, settings, now, quotes_of(now))
+    # trades that come late to such a day
+    compaction.compact(spark, name, TRADE_FEATURES, now=at("12T12:00"), deep=True)
+    append(spark, settings, TRADES, late)
+    gold.rewrite_dirty(spark, settings, NAME)
+    assert_gold_is(spark, settings, trades, quotes_of(now))
 
 
 def _accounts(settings: Settings) -> list[tuple[Any, ...]]:
