@@ -141,36 +141,9 @@ def claims() -> str:
     return table(("claimed", "measured here", "by"), rows)
 
 
-def airflow() -> str:
-    """Airflow itself, and a backfill where one was measured."""
-    alone = load("airflow")
-    rows = [
-        ("a full parse of all Dags", f"{alone['parse']['parse_s']:.1f} s for {alone['parse']['dags']} Dags"),
-        ("Airflow's four parts without a run", f"{alone['idle']['percent_of_one_core']:.0f} % of one core"),
-        (
-            "a trigger to the run's first task",
-            f"{alone['queued_to_first_task']['median_s']:g} s, {alone['queued_to_first_task']['most_s']:g} s at most "
-            f"of {alone['queued_to_first_task']['runs']}",
-        ),
-    ]
-    for name in ("orchestration-backfill", "orchestration-kills"):
-        if (RESULTS / f"{name}.json").exists():
-            rows.append(_backfill(load(name)))
-    return table(("figure", "measured"), rows)
-
-
-def _backfill(result: Result) -> tuple[str, str]:
-    killed = f", with {len(result['kills'])} kills" if result["kills"] else ""
-    return (
-        f"a backfill of {result['hours']} hours of {result['products']} products ({result['trades']:,} trades) by four "
-        f"Dags, {sum(result['backfill_runs'].values())} runs, the schedule and the stream beside it{killed}",
-        f"{result['backfill_seconds'] / 60:.1f} min",
-    )
-
-
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     README: {"figures": figures, "kills": kills},
-    PERFORMANCE: {"claims": claims, "airflow": airflow},
+    PERFORMANCE: {"claims": claims},
 }
 
 
