@@ -243,7 +243,7 @@ def doubled_keys(settings: Settings) -> dict[str, int]:
     found: dict[str, int] = {}
     with readers.duckdb(settings) as lake, connect(settings) as connection:
         for table in LAKE_TABLES:
-            key = ", ".join(table.key)
+            key = ", ".join(f'"{name}"' for name in table.key)
             statement = f"select count(*) from (select 1 from {table.qualified} group by {key} having count(*) > 1) x"
             found[f"lake {table.qualified}"] = lake.execute(statement).fetchone()[0]
             if table in GOLD_TABLES:
