@@ -1,7 +1,7 @@
 """A backfill's job does the hours of the runs that wait behind it too, and leaves its summary for their tasks.
 
-An hour of a backfill is a job of some seconds, most of which are the same for one hour and for eight. So the task that
-has the slot asks which of its Dag's backfilled runs wait for it, gives their hours to its own job, and leaves what the
+An hour of a backfill is a job of some seconds, most of which go into planning and the commit. So the task that has the
+slot asks which of its Dag's backfilled runs wait for it, gives their hours to its own job, and leaves what the
 job said where each of their tasks looks before it starts one.
 
 Why an hour is as true as if its own task had done it: a task that waits for the slot has passed its sensor, and its
@@ -25,7 +25,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from marketflow_airflow.interval import of_key
 
 MOST = 8
-"""Hours of others in one job: the schedule waits for a job of a backfill, so for some ten seconds at most."""
+"""Hours of others in one job, so that the schedule, which waits for a job of a backfill, never waits for a whole day."""
 _KEPT_S = 86_400.0
 
 
