@@ -25,7 +25,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from marketflow_airflow.interval import of_key
 
 MOST = 8
-"""Hours of others in one job, so that the schedule, which waits for a job of a backfill, never waits for a whole day."""
+"""Hours of others in one job: the schedule waits for a job of a backfill, and never for a whole day of it."""
 _KEPT_S = 86_400.0
 
 
