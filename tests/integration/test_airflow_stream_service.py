@@ -159,6 +159,34 @@ def test_a_topic_that_nobody_has_read_is_made_and_one_that_was_read_and_is_gone_
     assert f"Kafka holds less of {name} than bronze has read (partition 0 ends at 0, read up to 5)" in detail
 
 
+def test_what_is_sent_and_read_while_a_round_looks_is_not_taken_for_lost(world, monkeypatch):
+    """The stream goes on between two looks: what it read after the ends were asked for is ahead of them."""
+    from marketflow_airflow import services
+
+    topic = TRADES.full_name(world.settings.topic_prefix)
+    producer = Producer({"bootstrap.servers": world.settings.bootstrap_servers, "compression.type": "zstd"})
+    real, moved = services.end_offsets, []
+
+    def and_then_the_stream_goes_on(settings):
+        ends = real(settings)
+        for _ in range(20):
+            producer.produce(topic, b"{}", partition=0)
+        producer.flush(30)
+        after = real(settings)
+        assert after[topic][0] >= ends[topic][0] + 20
+        moved.append(after)
+        told(world, "progress", datetime.now(UTC), batch_id=2, end_offsets=json.dumps(after))
+        return ends
+
+    told(world, "progress", datetime.now(UTC), end_offsets=json.dumps(real(world.settings)))
+    world.services(world.stage.definition("market-stream", SLEEPER, group="stream"))
+    monkeypatch.setattr(services, "end_offsets", and_then_the_stream_goes_on)
+    for _ in range(2):
+        world.round(stream())
+    assert len(moved) == 2
+    assert [event for event, _ in world.events("market-stream")] == ["started"]
+
+
 def test_a_query_that_ended_while_the_others_go_on_is_told(world):
     from marketflow_airflow import services, stream_watch
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,13 @@ import pytest
 from marketflow.alerts import desk
 from marketflow.alerts.message import Alert
 from marketflow.alerts.store import file_of
-from marketflow.settings import Settings
+from marketflow.quality.watch import REPEAT_EVERY_S, Watch
+from marketflow.services.supervisor import SupervisorBackend
+from marketflow.settings import Settings, load
 from marketflow.stack.servers import free_ports
 from marketflow.warehouse.connection import connect
 from tests.integration.airflow_stage import PostgresServer, postgres_server
+from tests.integration.services_stage import SLEEPER, Stage
 from tests.receiver import Receiver, receiver
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -140,6 +145,35 @@ def test_an_end_that_the_target_did_not_take_is_said_again_with_how_long_it_real
     ]
     late = next(row for row in kept(settings) if row["alert_key"] == LATE.key)
     assert (late["closed_at"], late["recovery_sent_at"]) == (minutes[10], minutes[13])
+
+
+def test_the_watch_says_once_a_minute_what_is_over_and_was_not_taken(
+    settings: Settings, hook: Receiver, tmp_path: Path
+) -> None:
+    stage = Stage(tmp_path)
+    services = SupervisorBackend(load(home=tmp_path), [stage.definition("alpha", SLEEPER)])
+
+    def not_taken(key: str) -> None:
+        desk.tell(settings, replace(LATE, key=key))
+        hook.status = 503
+        assert desk.recover(settings, key).what == "recovery not sent"
+        hook.status = 204
+
+    services.launch()
+    try:
+        watch = Watch(settings, services)
+        watch.repeated_at = -REPEAT_EVERY_S
+        not_taken("layer:one")
+        watch.look()
+        not_taken("layer:two")
+        watch.look()  # too early for another
+        within_the_minute = hook.said("key", "status")
+        watch.repeated_at -= REPEAT_EVERY_S
+        watch.look()
+    finally:
+        services.shutdown()
+    assert within_the_minute == [("layer:one", "firing"), ("layer:one", "resolved"), ("layer:two", "firing")]
+    assert hook.said("key", "status")[3:] == [("layer:two", "resolved")]
 
 
 def test_an_outage_of_postgresql_hides_no_alert_doubles_none_and_is_in_the_table_afterwards(
