@@ -1,4 +1,4 @@
-"""Which producer hangs: its process lives and its own work stands still.
+"""Which producer hangs: its process lives and its own work stands still. And whether the simulated exchange does.
 
 A venue that says nothing is no hanging: the feed's own watchdog connects again, a poller that was told to wait waits,
 and a restart would only ask the venue once more.
@@ -30,3 +30,10 @@ def why_hung(said: Mapping[str, float] | None, uptime_s: float) -> str | None:
     if overdue_s > OVERDUE_S:
         return f"Its next step by its own plan is {overdue_s:.0f} s overdue."
     return None
+
+
+def why_simulator_hung(answers: bool, uptime_s: float) -> str | None:
+    """The same of the simulated exchange, which answers on its own control path within milliseconds."""
+    if answers or uptime_s < STARTED_WITHIN_S:
+        return None
+    return f"It has run for {uptime_s:.0f} s and does not answer on its REST port."

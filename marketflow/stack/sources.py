@@ -106,6 +106,17 @@ def scrape(settings: Settings, service: str, *, timeout_s: float = ANSWER_WITHIN
     return found
 
 
+def simulator_answers(settings: Settings, *, timeout_s: float = ANSWER_WITHIN_S) -> bool:
+    """Whether the simulated exchange says how it is."""
+    url = f"http://{settings.host}:{settings.simulator_rest_port}/control/status"
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            answer.read()
+    except (urllib.error.URLError, http.client.HTTPException, OSError):
+        return False
+    return True
+
+
 def facts(
     connection: psycopg.Connection[Any], service: str, status: ServiceStatus | None, said: Mapping[str, float] | None
 ) -> Source:

@@ -40,10 +40,10 @@ class Seen:
 
 
 def look(settings: Settings, connection: psycopg.Connection[Any], statuses: Mapping[str, ServiceStatus]) -> Seen:
-    """How the producers are. Open gaps are no fault: the ledger has their rows."""
+    """How the producers are, and the simulated exchange. Open gaps are no fault: the ledger has their rows."""
     from marketflow.stack import sources
 
-    seen, now = Seen(), datetime.now(UTC)
+    seen, now = Seen(conditions=_simulator(settings, statuses.get(SIMULATOR))), datetime.now(UTC)
     for service in PRODUCERS:
         status = statuses.get(service)
         if status is None or status.state != "running":
@@ -58,6 +58,16 @@ def look(settings: Settings, connection: psycopg.Connection[Any], statuses: Mapp
         else:
             seen.conditions += _conditions(settings, source, now, status.uptime_s or 0.0)
     return seen
+
+
+def _simulator(settings: Settings, status: ServiceStatus | None) -> list[Condition]:
+    from marketflow.stack import hanging, sources
+
+    if status is None or status.state != "running":
+        return []
+    answers = sources.simulator_answers(settings) or sources.simulator_answers(settings, timeout_s=ANSWER_WITHIN_S)
+    why = hanging.why_simulator_hung(answers, status.uptime_s or 0.0)
+    return [Condition(SIMULATOR, "hung", why)] if why else []
 
 
 def line(source: Source, now: datetime) -> str:

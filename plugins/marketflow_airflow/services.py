@@ -143,7 +143,7 @@ class FeedsOperator(ServicesOperator):
     def look(
         self, settings: Settings, connection: psycopg.Connection[Any], turn: Round, running: Mapping[str, Any]
     ) -> Iterable[Condition]:
-        """Last message, queue, gaps and quota of each source; restarts a producer that hangs."""
+        """Last message, queue, gaps and quota of each source; restarts what hangs, a producer or the simulator."""
         seen = feed_watch.look(settings, connection, running)
         turn.unsure |= seen.unsure
         for line in seen.lines:

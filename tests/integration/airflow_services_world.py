@@ -98,8 +98,8 @@ class World:
 @contextmanager
 def services_world(embedded, monkeypatch) -> Iterator[World]:
     """A world whose PostgreSQL knows of no service, event, batch, gap or quota."""
-    port, other = free_ports(2)
-    own = {"producer_coinbase_metrics_port": port, "producer_coingecko_metrics_port": other}
+    names = ("producer_coinbase_metrics_port", "producer_coingecko_metrics_port", "simulator_rest_port")
+    own = dict(zip(names, free_ports(3), strict=True))
     ports = {name: getattr(embedded, name) for name in ("postgres_port", "kafka_port", "s3_port")}
     for name, value in {**ports, **own, "home": embedded.home}.items():
         monkeypatch.setenv(f"MARKETFLOW_{name.upper()}", str(value))

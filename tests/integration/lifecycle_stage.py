@@ -123,6 +123,7 @@ def impatient(monkeypatch):
         "marketflow_airflow.service_restarts.PAUSES": (timedelta(0), timedelta(seconds=1), timedelta(seconds=2)),
         "marketflow_airflow.feed_watch.ANSWER_WITHIN_S": 1.0,
         "marketflow.stack.sources.scrape.__kwdefaults__": {"timeout_s": 1.0},
+        "marketflow.stack.sources.simulator_answers.__kwdefaults__": {"timeout_s": 1.0},
         "marketflow.stack.hanging.STARTED_WITHIN_S": 3.0,
         "marketflow.services.flapping.CALM_AFTER": timedelta(seconds=3),
         "marketflow.services.supervisor_files.HEALTHY_AFTER_S": 5.0,

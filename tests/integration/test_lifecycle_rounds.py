@@ -22,6 +22,7 @@ from marketflow.warehouse.connection import connect
 from tests.integration.airflow_services_world import services_world
 from tests.integration.lifecycle_stage import Producers, impatient
 from tests.integration.services_stage import eventually
+from tests.integration.simulator_process import environment
 
 COINBASE, COINGECKO = "producer-coinbase", "producer-coingecko"
 
@@ -98,6 +99,31 @@ def test_a_hung_producer_is_restarted_by_the_second_round_that_finds_it_so_and_i
     world.round(feeds())
     assert [over for _, _, over in world.alerts()] == [True]
     assert kinds(world) == ["started", "hung", "restarted"]
+
+
+def test_a_simulated_exchange_that_stands_still_is_restarted_by_the_second_round_too(world, tmp_path):
+    name, port = "simulator", world.settings.simulator_rest_port
+    market = environment(tmp_path, rest_port=port, tape=False)
+    program = 'import runpy\nrunpy.run_module("marketflow.simulator", run_name="__main__")'
+    world.services(world.stage.definition(name, program, variables=market))
+    world.round(feeds())
+    eventually(lambda: sources.simulator_answers(world.settings), "the simulator to answer")
+    eventually(lambda: world.backend.status()[name].uptime_s > 3, "its start to be long ago")
+    world.round(feeds())
+    assert kinds(world, name) == ["started"]
+
+    hung = world.pid(name)
+    os.kill(hung, signal.SIGSTOP)
+    world.round(feeds())
+    assert (world.pid(name), kinds(world, name)) == (hung, ["started", "hung"])
+    assert "does not answer on its REST port" in world.events(name)[-1][1]
+    pass_time(world, 1)
+    world.round(feeds())
+    assert world.pid(name) not in (None, hung)
+    assert kinds(world, name) == ["started", "hung", "restarted"]
+    eventually(lambda: sources.simulator_answers(world.settings), "the new one to answer")
+    world.round(feeds())
+    assert [over for _, _, over in world.alerts(name)] == [True]
 
 
 def test_where_a_restart_did_not_help_the_pauses_grow_and_only_the_alert_remains(world, producers, monkeypatch):
