@@ -16,7 +16,7 @@ from marketflow.verify.case import Case
 from marketflow.verify.compare import Subject, compare
 from marketflow.verify.features_oracle import FORMULAS, Oracle
 from marketflow.verify.features_tape import Quote, Trade
-from marketflow.verify.gold import SILVER_OF, Mark, empty, first_hour, mark_of, replaced_by, seen_at
+from marketflow.verify.gold import SILVER_OF, Mark, empty, first_hour, is_older, mark_of, replaced_by, seen_at
 from marketflow.verify.report import Report
 from marketflow.verify.sources import LakeTable, statement
 
@@ -100,6 +100,8 @@ def check(case: Case) -> None:
             case.report.problem("gold", NAME, "all", "no mark", "no snapshot says what it covers of silver", count=1)
         else:
             case.nothing_compared("gold", NAME, SILVER_OF[NAME], reason=empty(case, trades))
+        return
+    if is_older(case, gold, mark):
         return
     covered = Seen(mark.silver_snapshot, mark.beside_snapshot)
     gone = _gone(case, covered)

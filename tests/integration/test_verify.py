@@ -11,6 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from marketflow import verify
+from marketflow.contracts.gold import TRADE_FEATURES
 from marketflow.lake.tables import apply_contracts
 from marketflow.settings import Settings
 from marketflow.stack import kafka, postgres
@@ -190,6 +191,22 @@ def test_an_account_of_features_that_names_other_counts_or_is_gone_is_named(worl
     assert found(lower) == [("gold", "ops.gold_accounting", "BTC-USD", "differing")]
     assert "row_count: expected " in lower.problems[0].examples[0]
     assert found(gone) == [("gold", "ops.gold_accounting", "ETH-USD", "missing")]
+
+
+def test_features_of_an_older_version_are_called_that_and_no_row_of_them_wrong(world: World) -> None:
+    name, before = "gold.trade_features", world.snapshot("gold.trade_features")
+    covered = {
+        "silver_snapshot": str(world.snapshot("silver.trades")),
+        "beside_snapshot": str(world.snapshot("silver.quotes")),
+        "complete_through": world.now.isoformat(),
+        "hours": "[]",
+    }
+    verify_world_stores.append(world, TRADE_FEATURES, [], **covered)
+    try:
+        report = judged(world, layers=("gold",), at_rest=True)
+    finally:
+        world.roll_back(name, before)
+    assert found(report) == [("gold", name, "all", "older version")]
 
 
 def test_an_open_hole_whose_ids_are_all_there_is_a_stale_hole(world: World) -> None:

@@ -147,7 +147,7 @@ def write_lake(world: World) -> None:
             silver_snapshot=str(world.snapshot(source)),
             complete_through=world.now.isoformat(),
             hours=json.dumps([hour.isoformat() for hour in hours]),
-            **({"version": "2"} if table is gold.BARS else {}),
+            **({"version": "2"} if table in (gold.BARS, gold.TRADE_FEATURES) else {}),
             **beside,
         )
 
