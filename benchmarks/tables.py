@@ -97,14 +97,15 @@ def claims() -> str:
     scanned = {
         name: one["one_product_and_day"] for name, one in storage["tables"].items() if one.get("one_product_and_day")
     }
-    heard = latency["trade_to_bronze"]["count"] + latency["quote_to_bronze"]["count"]
+    hour = load("orchestration-kills")["live"]
     rows = [
         (
             "10 messages a second for an hour",
             f"one feed process: {feed['full_speed']['messages_per_s']:,} messages/s for "
             f"{feed['full_speed']['messages']:,} messages, none missing; the stack with five producers: "
-            f"{heard / latency['minutes'] / 60:.0f} trades and quotes/s for {latency['minutes']:g} minutes",
-            "feed, stack-latency",
+            f"{hour['messages_per_s']:g} messages/s for {hour['seconds'] / 60:.0f} minutes, in which five of its "
+            "processes were killed",
+            "feed, orchestration-kills",
         ),
         (
             "from ingestion to analytics in less than 10 minutes",
@@ -141,9 +142,37 @@ def claims() -> str:
     return table(("claimed", "measured here", "by"), rows)
 
 
+def airflow() -> str:
+    """Airflow itself, and its backfills."""
+    alone = load("airflow")
+    first = alone["queued_to_first_task"]
+    rows = [
+        ("a full parse of all Dags", f"{alone['parse']['parse_s']:.1f} s for {alone['parse']['dags']} Dags", "airflow"),
+        ("Airflow's four parts without a run", f"{alone['idle']['percent_of_one_core']:.1f} % of one core", "airflow"),
+        (
+            "a trigger to the run's first task",
+            f"{first['median_s']:g} s in the middle of {first['runs']}, {first['most_s']:g} s at most",
+            "airflow",
+        ),
+        *(_backfill(name) for name in ("orchestration-backfill", "orchestration-kills")),
+    ]
+    return table(("figure", "measured", "by"), rows)
+
+
+def _backfill(name: str) -> tuple[str, str, str]:
+    result = load(name)
+    killed = f", in which {len(result['kills'])} processes were killed" if result["kills"] else ""
+    return (
+        f"a backfill of {result['hours']} hours of {result['products']} products ({result['trades']:,} trades) by four "
+        f"Dags, {sum(result['backfill_runs'].values())} runs, the schedule and the stream beside it{killed}",
+        f"{result['backfill_seconds'] / 60:.1f} min",
+        name,
+    )
+
+
 PAGES: dict[Path, dict[str, Callable[[], str]]] = {
     README: {"figures": figures, "kills": kills},
-    PERFORMANCE: {"claims": claims},
+    PERFORMANCE: {"claims": claims, "airflow": airflow},
 }
 
 

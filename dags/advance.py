@@ -29,7 +29,7 @@ from marketflow_airflow.spark import SparkJobOperator
     start_date=START,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(minutes=60),
+    dagrun_timeout=timedelta(minutes=75),
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,
     tags=[Tag.SILVER, Tag.GOLD],

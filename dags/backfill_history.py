@@ -41,7 +41,7 @@ PARAMS = {
     start_date=START,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(days=1),
+    dagrun_timeout=timedelta(days=4),
     params=PARAMS,
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,

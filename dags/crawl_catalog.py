@@ -43,7 +43,7 @@ PARAMS = {
     start_date=START,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=1),
+    dagrun_timeout=timedelta(hours=2),
     params=PARAMS,
     doc_md=__doc__,
     # a server that restarts, or a file that is written just now; a conflict of types stays one

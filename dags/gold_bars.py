@@ -8,8 +8,8 @@ the bars of their days (1d), which are folded from their hours.
 **Rerun** safe: an hour is replaced whole, and the same silver gives the same rows.
 **Backfill** `scripts/airflow backfill create --dag-id gold_bars --from-date 2026-11-20T00:00 --to-date 2026-11-20T02:00
 --reprocess-behavior completed` (three hours: both ends are inclusive). A backfilled hour leaves the mark of what is
-dirty where it was, and a day's bar as it was: `python spark_jobs/gold.py --table gold.bars --hours …` with all 24 hours
-of a day writes the day. `make dag DAG=gold_bars DATE=2026-11-20T05:00` runs one hour.
+dirty where it was. Its day's bar is folded anew; where another hour of the day is dirty, Dag advance will do it.
+`make dag DAG=gold_bars DATE=2026-11-20T05:00` runs one hour.
 **When it waits** silver is late: see Dag advance.
 **When it fails** the log's last line names table and hours; retry. Exit status 75 means that another writer is at work.
 """

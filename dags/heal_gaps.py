@@ -40,7 +40,7 @@ PARAMS = {
     start_date=START,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=1),
+    dagrun_timeout=timedelta(minutes=75),
     params=PARAMS,
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,

@@ -36,7 +36,7 @@ DEEP_HOUR = 3
     start_date=START,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=2),
+    dagrun_timeout=timedelta(hours=4),
     params={"deep": Param(False, type="boolean", title="Also what is done once a day")},
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,
@@ -44,7 +44,9 @@ DEEP_HOUR = 3
 )
 def maintain_lake():
     deep = f"{{{{ '--deep' if params.deep or dag_run.run_after.hour == {DEEP_HOUR} else '' }}}}"
-    SparkJobOperator(task_id="maintain", job="maintain", arguments=[deep], execution_timeout=timedelta(hours=1))
+    SparkJobOperator(
+        task_id="maintain", job="maintain", arguments=[deep], retries=2, execution_timeout=timedelta(hours=1)
+    )
 
     @task
     def postgres() -> list[str]:

@@ -33,7 +33,7 @@ from marketflow_airflow.stream_watch import STREAM
     start_date=START,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(minutes=10),
+    dagrun_timeout=timedelta(minutes=12),
     params=service_params((STREAM,)),
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,

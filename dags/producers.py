@@ -34,7 +34,7 @@ from marketflow_airflow.services import FeedsOperator, service_params
     start_date=START,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(minutes=10),
+    dagrun_timeout=timedelta(minutes=12),
     params=service_params(FEED_SERVICES),
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,

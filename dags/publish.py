@@ -42,7 +42,7 @@ def publication(table: str) -> None:
         start_date=START,
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(hours=1),
+        dagrun_timeout=timedelta(hours=3),
         deadline=deadline(f"publish_{short}: PostgreSQL is late", timedelta(minutes=30)),
         on_success_callback=deadline_met,
         doc_md=RUNBOOK.format(short=short, table=table, again=again, late=late, owner=OWNERS[table]),

@@ -50,7 +50,7 @@ PARAMS = {
     start_date=START,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(minutes=45),
+    dagrun_timeout=timedelta(minutes=75),
     params=PARAMS,
     doc_md=__doc__,
     # the next run is a quarter of an hour away: only a server that restarts is worth another try

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -80,14 +80,25 @@ def recover(settings: Settings, key: str, *, now: datetime | None = None) -> Out
         return _end(settings, held, key, now or datetime.now(UTC))
 
 
-def settle(settings: Settings, family: str, alerts: Iterable[Alert], *, now: datetime | None = None) -> list[Outcome]:
-    """Tell of these, and end every open alert whose key begins with `family` and is not among them."""
+def settle(
+    settings: Settings,
+    family: str,
+    alerts: Iterable[Alert],
+    *,
+    well: Collection[str] | None = None,
+    now: datetime | None = None,
+) -> list[Outcome]:
+    """Tell of these, and end every open alert whose key begins with `family` and is not among them.
+
+    Where not everything could be looked at, only keys in `well` end.
+    """
     present = list(alerts)
     outcomes = [tell(settings, alert, now=now) for alert in present]
     keys = {alert.key for alert in present}
     with book(settings) as held:
-        over = [one.alert_key for one in held.all_open() if one.alert_key.startswith(family)]
-        return outcomes + [_end(settings, held, key, now or datetime.now(UTC)) for key in over if key not in keys]
+        open_keys = [one.alert_key for one in held.all_open() if one.alert_key.startswith(family)]
+        over = [key for key in open_keys if key not in keys and (well is None or key in well)]
+        return outcomes + [_end(settings, held, key, now or datetime.now(UTC)) for key in over]
 
 
 def repeat_ends(settings: Settings, *, now: datetime | None = None) -> list[Outcome]:

@@ -75,9 +75,10 @@ def crawl(settings: Settings, s3: Any, client: Any, *, anew: bool = False) -> Cr
         partitions = cache(partial(glue.partitions, client))
         found = _look(settings, s3, partitions, remembered)
         work = _plan(partitions, found, published, databases)
-        if work:
+        if work or anew:
             for copy in found.copies:
                 s3.put_object(Bucket=settings.lake_bucket, Key=copy.key, Body=copy.body)
+        if work:
             glue.carry_out(client, work, settings.dataset)
             _forget_copies(settings, s3, found.tables, published)
     counted = [int(one.parameters.get(PARTITION_COUNT, "0")) for one in found.tables]

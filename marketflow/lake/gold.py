@@ -173,7 +173,8 @@ def replace_hours(
     recipe = _recipe(table)
     asked = sorted({recipe.floor(hour) for hour in hours})
     with table_lock(settings, recipe.table.qualified):
-        plan = _plan(spark, settings, recipe, complete_through, dirty=not backfill)
+        # what else is dirty says which days may be folded of the hours that are stored
+        plan = _plan(spark, settings, recipe, complete_through, dirty=not backfill or recipe.day_rows is not None)
         moves = not backfill and plan.hours <= set(asked)
         return _replace(spark, settings, recipe, plan, asked, complete_through, moves=moves)
 
@@ -276,7 +277,7 @@ def _replace(
         silver = _silver(spark, silver_name, plan.silver_snapshot)
         if recipe.rows is not None:
             rows = recipe.rows(spark, settings, silver_name, silver, hours, complete_through)
-            _write(spark, recipe, name, rows, hours, properties, moves=moves)
+            _write(spark, recipe, name, rows, hours, properties, stale=plan.hours.difference(hours))
         elif recipe.files is not None:
             snapshots = (plan.silver_snapshot, plan.beside_snapshot)
             done = recipe.files(spark, settings, silver_name, silver, snapshots, hours)
@@ -313,16 +314,18 @@ def _write(
     hours: list[datetime],
     properties: dict[str, str],
     *,
-    moves: bool,
+    stale: frozenset[datetime],
 ) -> None:
-    """Write the hours, and in the same commit the rows of their days where the recipe has such."""
+    """Write the hours, and in the same commit the rows of their days where the recipe has such.
+
+    `stale` are the other hours whose stored rows may not hold what silver holds.
+    """
     if recipe.day_rows is None:
         gold_write.replace(spark, name, recipe.table, rows, hours, properties)
         return
     rows = rows.persist()  # read twice, computed once
     try:
-        # where the mark moves, every hour that is not written here is true already
-        beside = recipe.day_rows(spark, name, rows, hours, others_hold=moves)
+        beside = recipe.day_rows(spark, name, rows, hours, stale=stale)
         said = properties | {"days": gold_hours.to_json(beside.days)}
         gold_write.replace(spark, name, recipe.table, rows, hours, said, beside)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -87,16 +88,16 @@ def bars_of_run(window: pa.Table, complete_through: datetime | None) -> pa.Table
 
 
 def day_rows(
-    spark: SparkSession, name: str, hour_rows: DataFrame, hours: list[datetime], *, others_hold: bool
+    spark: SparkSession, name: str, hour_rows: DataFrame, hours: list[datetime], *, stale: Collection[datetime]
 ) -> DayRows:
     """Bars of the hours' days, folded from their hourly bars: the new ones, and of other hours the stored ones.
 
-    Where the stored ones may not hold what silver holds (not `others_hold`), only days whose every hour is new.
+    A day with an hour whose stored rows may not hold what silver holds (`stale`) is left to the commit that writes it.
     docs/decisions/0012-day-bars.md says why days are not read anew.
     """
     new = set(hours)
     touched = sorted({gold_hours.day_of(hour) for hour in hours})
-    days = [day for day in touched if others_hold or new.issuperset(gold_hours.between(day, day + DAY))]
+    days = [day for day in touched if new.issuperset(set(gold_hours.between(day, day + DAY)).intersection(stale))]
     whole = {hour for day in days for hour in gold_hours.between(day, day + DAY)}
     parts = [
         rows.where(f.col("interval") == "1h").where(gold_hours.inside("open_ts", gold_hours.runs(asked)))

@@ -11,7 +11,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import psycopg
+from confluent_kafka import KafkaException
+
 from marketflow import verify
+from marketflow.errors import MarketflowError
 from marketflow.lake import readers
 from marketflow.paths import SQL_FOLDER
 from marketflow.settings import Settings
@@ -106,7 +110,7 @@ def run_verify(settings: Settings, checks: Sequence[Check], hours: float) -> lis
             layers=JUDGED_LAYERS,
             output=lambda line: None,
         )
-    except (duckdb.Error, OSError) as error:
+    except (duckdb.Error, psycopg.OperationalError, KafkaException, MarketflowError, OSError) as error:
         return [unjudged(check, str(error)) for check in checks]
     seconds = (time.monotonic() - started) / len(checks)
     return [_divided(check, report, seconds) for check in checks]

@@ -35,12 +35,13 @@ _BRONZE_OF = {
     "silver.asset_prices": "bronze.prices_raw",
     "silver.candles": "bronze.candles_raw",
 }
-_SILVER_OF = {
-    "gold.bars": "silver.trades",
-    "gold.trade_features": "silver.trades",
-    "gold.price_metrics": "silver.asset_prices",
-    "gold.top_movers": "silver.asset_prices",
-    "gold.product_day": "gold.bars",
+_MADE_OF = {
+    **{table: (source,) for table, source in _BRONZE_OF.items()},
+    "gold.bars": ("silver.trades",),
+    "gold.trade_features": ("silver.trades", "silver.quotes"),
+    "gold.price_metrics": ("silver.asset_prices",),
+    "gold.top_movers": ("silver.asset_prices",),
+    "gold.product_day": ("gold.bars",),
 }
 _DAG_OF = {"gold.product_day": "gold_daily"}
 # Dag gold_daily runs once a day, so its table is a day behind between two runs
@@ -126,7 +127,7 @@ def causes(facts: Facts, now: datetime) -> list[Late]:
     found = []
     for name, layer in sorted(late.items(), key=lambda item: ("bsg".index(item[0][0]), item[0])):
         cause, command = _cause(name, late, facts, now)
-        found.append(Late(name, layer.age_s, cause, command, follows=_before(name) in late))
+        found.append(Late(name, layer.age_s, cause, command, follows=bool(_late_before(name, late))))
     for layer in facts.layers:
         quiet = _quiet(layer, facts, now) if layer.table_name not in late else None
         if quiet:
@@ -140,8 +141,10 @@ def causes(facts: Facts, now: datetime) -> list[Late]:
     return found
 
 
-def _before(name: str) -> str | None:
-    return _BRONZE_OF.get(name) or _SILVER_OF.get(name)
+def _late_before(name: str, late: Mapping[str, Layer]) -> list[str]:
+    """The late ones among the tables that it is made of, the oldest first."""
+    found = [source for source in _MADE_OF.get(name, ()) if source in late]
+    return sorted(found, key=lambda source: -late[source].age_s)
 
 
 def _is_late(layer: Layer) -> bool:
@@ -152,8 +155,7 @@ def _is_late(layer: Layer) -> bool:
 def _cause(name: str, late: Mapping[str, Layer], facts: Facts, now: datetime) -> tuple[str, str]:
     if name.startswith("bronze."):
         return _cause_in_stream(facts, now)
-    before = _before(name)
-    if before is not None and before in late:
+    for before in _late_before(name, late):
         cause, command = _cause(before, late, facts, now)
         return f"{before} before it is late: {cause}", command
     return _cause_in_airflow(name, facts)

@@ -154,8 +154,11 @@ class Watch:
         # only after it was told: a process that is killed in between tells it again, which changes nothing
         write_memory(self.path, self.memory)
         airflow_runs = any(one.state != "stopped" for name, one in statuses.items() if name.startswith("airflow-"))
-        sick = self.patience.unwell(airflow.health(self.settings) if airflow_runs else {}, time.monotonic())
-        self._settle(AIRFLOW_FAMILY, sick)
+        parts = airflow.health(self.settings) if airflow_runs else {}
+        sick = self.patience.unwell(parts, time.monotonic())
+        # an API that does not answer says nothing of the other parts, and one that is unwell again is not over
+        well = [f"{AIRFLOW_FAMILY}{part}" for part, status in parts.items() if status == "healthy"]
+        self._settle(AIRFLOW_FAMILY, sick, well if airflow_runs else None)
         if sick and time.monotonic() - self.lateness_at >= LATENESS_EVERY_S:
             # a hundred megabytes of libraries, which a process that only waits does not hold
             from marketflow.quality.run import tell_of_lateness
@@ -168,8 +171,8 @@ class Watch:
                 _say(str(outcome))
             self.repeated_at = time.monotonic()
 
-    def _settle(self, family: str, alerts: list[Alert]) -> None:
-        for outcome in desk.settle(self.settings, family, alerts):
+    def _settle(self, family: str, alerts: list[Alert], well: list[str] | None = None) -> None:
+        for outcome in desk.settle(self.settings, family, alerts, well=well):
             if outcome.what not in ("nothing", "known"):
                 _say(str(outcome))
 

@@ -7,7 +7,8 @@ job said where each of their tasks looks before it starts one.
 Why an hour is as true as if its own task had done it: a task that waits for the slot has passed its sensor, and its
 hour was written by a job that began later than that. What was left counts only where that job began after the run had
 started: a run that was cleared since has started anew, and does its hour itself. Each summary is taken once. A task on
-another machine, or of another home, finds nothing and does its hour itself.
+another machine, or of another home, finds nothing and does its hour itself. Where a job of many hours fails, the next
+try is of the task's own hour alone: an hour that cannot be written fails its own run and no other's.
 """
 
 from __future__ import annotations
@@ -29,8 +30,14 @@ MOST = 8
 _KEPT_S = 86_400.0
 
 
-def waiting(ti: Any, grain: str) -> dict[str, datetime]:
-    """Run → start of its window, of the backfilled runs whose same task waits for the slot; the first ones by time."""
+def waiting(ti: Any, grain: str, retries: int) -> dict[str, datetime]:
+    """Run → start of its window, of the backfilled runs whose same task waits for the slot; the first ones by time.
+
+    None of them where this is another try of a task that has so many `retries`: what kept the job of many from its
+    end, one of them or their number, would keep it again.
+    """
+    if ti.try_number > ti.max_tries - retries + 1:
+        return {}
     states: Mapping[str, Mapping[str, Any]] = ti.get_task_states(dag_id=ti.dag_id, task_ids=[ti.task_id])
     found = {}
     for run_id, tasks in states.items():

@@ -173,22 +173,36 @@ class StreamOperator(ServicesOperator):
             return []
         # in this order: what is read meanwhile must not look as if Kafka had lost it
         offsets = stream_watch.read_up_to(connection)
-        names, ends = topic_names(settings), end_offsets(settings)
-        if missing := stream_watch.unread(names, offsets, ends):
-            make_topics(settings)
-            self.log.warning("not in Kafka until now, and made: %s", ", ".join(missing))
+        ends, of_kafka = self._kafka(settings, offsets)
         progress = stream_watch.read(connection, ends)
         now, uptime_s = datetime.now(UTC), status.uptime_s or 0.0
         self.log.info("%s", progress)
-        conditions = stream_watch.conditions(progress, now, uptime_s)
-        conditions += stream_watch.vanished(names, offsets, ends)
+        conditions = stream_watch.conditions(progress, now, uptime_s) + of_kafka
         if progress.nothing_since_start(now, uptime_s):
             turn.unsure.add(stream_watch.STREAM)
-        if not stream_watch.hangs(progress, now, uptime_s):
+        # without Kafka there is nothing that it could say, started again or not
+        if not ends or not stream_watch.hangs(progress, now, uptime_s):
             return conditions
         silent, *others = conditions
         kept = restarted_or_told(connection, turn, silent, progress.newest_at)
         return [] if kept is None else [kept, *others]
+
+    def _kafka(
+        self, settings: Settings, offsets: stream_watch.Offsets
+    ) -> tuple[dict[str, dict[int, int]], list[Condition]]:
+        """The topics' ends, none where Kafka does not answer, and what is wrong with them; makes what is missing."""
+        from confluent_kafka import KafkaException
+
+        names = topic_names(settings)
+        try:
+            ends = end_offsets(settings)
+            if missing := stream_watch.unread(names, offsets, ends):
+                make_topics(settings)
+                self.log.warning("not in Kafka until now, and made: %s", ", ".join(missing))
+        except KafkaException as error:
+            detail = f"Kafka does not answer ({error.args[0]}), so nobody knows how far behind it is."
+            return {}, [Condition(stream_watch.STREAM, "behind", detail)]
+        return ends, stream_watch.vanished(names, offsets, ends)
 
 
 def restarted_or_told(

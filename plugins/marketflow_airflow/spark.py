@@ -93,7 +93,7 @@ class SparkJobOperator(BaseOperator):
         if left is not None:
             self.log.info("written by the job of run %s, which began at %s", left["run"], left["began"])
             return left["summary"]
-        began, others = datetime.now(UTC), backfill_share.waiting(ti, self.window_grain)
+        began, others = datetime.now(UTC), backfill_share.waiting(ti, self.window_grain, self.retries)
         if others:
             self.log.info("the job does the windows of %d runs that wait as well: %s", len(others), ", ".join(others))
         summary = self._run(context, self._in_host, others.values())

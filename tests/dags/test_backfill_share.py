@@ -18,12 +18,19 @@ def run_id(hour, kind="backfill", ending="aBcD1234"):
     return f"{kind}__2026-11-10T{hour:02}:00:00+00:00__2026-11-10T{hour:02}:00:00__{ending}"
 
 
-def task(run, states=None):
+def task(run, states=None, *, try_number=1, max_tries=4):
     def get_task_states(dag_id, task_ids):
         assert (dag_id, task_ids) == ("gold_bars", ["rewrite_hours"])
         return {name: {"rewrite_hours": state} for name, state in (states or {}).items()}
 
-    return SimpleNamespace(dag_id="gold_bars", task_id="rewrite_hours", run_id=run, get_task_states=get_task_states)
+    return SimpleNamespace(
+        dag_id="gold_bars",
+        task_id="rewrite_hours",
+        run_id=run,
+        get_task_states=get_task_states,
+        try_number=try_number,
+        max_tries=max_tries,
+    )
 
 
 def test_only_backfilled_runs_whose_same_task_waits_for_the_slot_are_taken_along():
@@ -39,17 +46,30 @@ def test_only_backfilled_runs_whose_same_task_waits_for_the_slot_are_taken_along
         "backfill__by hand": "scheduled",
         "backfill__2026-11-10T11:00:00+00:00__eleven__aBcD1234": "scheduled",
     }
-    assert list(backfill_share.waiting(task(run_id(3), states), "hour").items()) == [
+    assert list(backfill_share.waiting(task(run_id(3), states), "hour", 4).items()) == [
         (run_id(4), datetime(2026, 11, 10, 4, tzinfo=UTC)),
         (run_id(5), datetime(2026, 11, 10, 5, tzinfo=UTC)),
     ]
     days = {"backfill__2026-11-11T00:00:00+00:00__2026-11-10__aBcD1234": "scheduled"}
-    assert list(backfill_share.waiting(task(run_id(3), days), "day").values()) == [datetime(2026, 11, 10, tzinfo=UTC)]
+    assert list(backfill_share.waiting(task(run_id(3), days), "day", 4).values()) == [
+        datetime(2026, 11, 10, tzinfo=UTC)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("try_number", "max_tries", "shares"),
+    [(1, 4, True), (2, 4, False), (5, 4, False), (6, 9, True), (7, 9, False)],
+    ids=["first", "second", "last", "first since it was cleared", "second since then"],
+)
+def test_another_try_is_of_its_own_hour_alone(try_number, max_tries, shares):
+    """Five tries; clearing a task that has had them all gives it five more."""
+    ti = task(run_id(3), {run_id(4): "scheduled"}, try_number=try_number, max_tries=max_tries)
+    assert bool(backfill_share.waiting(ti, "hour", 4)) is shares
 
 
 def test_the_schedule_does_not_wait_for_more_than_nine_hours_of_a_backfill():
     states = {run_id(hour): "scheduled" for hour in range(24)}
-    found = backfill_share.waiting(task(run_id(0), states), "hour")
+    found = backfill_share.waiting(task(run_id(0), states), "hour", 4)
     assert [start.hour for start in found.values()] == list(range(1, 1 + backfill_share.MOST))
 
 

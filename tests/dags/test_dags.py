@@ -112,6 +112,24 @@ def test_a_task_has_an_owner_a_timeout_retries_and_someone_to_tell(dags, dag_id)
         assert [type(callback) for callback in task.on_success_callback] == [RecoveryNotifier]
 
 
+def longest(task):
+    """All tries of a task that ends each by its timeout, and the longest pauses between them."""
+    pauses = timedelta(0)
+    for number in range(task.retries):
+        pause = task.retry_delay
+        if task.retry_exponential_backoff:  # Airflow takes up to twice of it, at random
+            pause = min(2 * task.retry_delay * task.retry_exponential_backoff**number, task.max_retry_delay)
+        pauses += pause
+    return (task.retries + 1) * task.execution_timeout + pauses
+
+
+@pytest.mark.parametrize("dag_id", sorted(EXPECTED))
+def test_a_task_that_hangs_in_every_try_has_had_its_last_one_before_its_run_is_ended(dags, dag_id):
+    """At a run's timeout Airflow skips what is left, and calls nobody: the task's own failure is what is told."""
+    dag = dags[dag_id]
+    assert {task.task_id: longest(task) for task in dag.tasks if longest(task) > dag.dagrun_timeout} == {}
+
+
 @pytest.mark.parametrize(
     ("dag_id", "first", "last", "keys"),
     [

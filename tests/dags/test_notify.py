@@ -92,6 +92,9 @@ def test_a_missed_deadline_is_posted_by_what_the_dag_declares_and_ends_with_a_ru
     context = {"dag_run": {"dag_id": "gold_bars", "run_id": "scheduled__1"}}
     said = asyncio.run(notify.deadline_missed(**alert.callback.kwargs, context=context))
     assert said == "alert deadline:gold_bars: sent, kept in file"
+    # a backfill's runs are all queued at its beginning
+    backfilled = {"dag_run": {"dag_id": "gold_bars", "run_id": "backfill__1", "run_type": "backfill"}}
+    assert "takes its time" in asyncio.run(notify.deadline_missed(text="late", context=backfilled))
     notify.deadline_met(CONTEXT)
     assert webhook.said("key", "status", "dag") == [
         ("deadline:gold_bars", "firing", "gold_bars"),

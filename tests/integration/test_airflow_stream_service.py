@@ -16,7 +16,8 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import ConfigResource
 
 from marketflow.contracts.topics import CANDLES, MAX_MESSAGE_BYTES, TOPICS, TRADES
-from marketflow.stack import kafka
+from marketflow.stack import airflow, kafka
+from marketflow.stack.servers import free_ports
 from marketflow.warehouse import progress
 from marketflow.warehouse.connection import connect
 from tests.integration.airflow_services_world import BROKEN, MINUTE, services_world
@@ -185,6 +186,29 @@ def test_what_is_sent_and_read_while_a_round_looks_is_not_taken_for_lost(world, 
         world.round(stream())
     assert len(moved) == 2
     assert [event for event, _ in world.events("market-stream")] == ["started"]
+
+
+def test_without_kafka_a_round_tells_of_that_and_restarts_nothing(world, monkeypatch):
+    from marketflow_airflow import services
+
+    away = world.settings.model_copy(update={"kafka_port": free_ports(1)[0]})
+    name = "AIRFLOW_CONN_MARKETFLOW_KAFKA"
+    # whatever other tests sent is read
+    ends = json.dumps(services.end_offsets(world.settings))
+    told(world, "progress", datetime.now(UTC) - 4 * MINUTE, end_offsets=ends)
+    world.services(world.stage.definition("market-stream", SLEEPER, group="stream"))
+    world.round(stream())
+    before = world.pid("market-stream")
+    monkeypatch.setenv(name, airflow.connections(away)[name])
+    up_for(world, monkeypatch, 60 * MINUTE)
+    for _ in range(2):
+        world.round(stream())
+        world.execute("update ops.service_event set at = at - interval '1 minute'")
+    assert world.pid("market-stream") == before
+    assert [event for event, _ in world.events("market-stream")] == ["started", "silent"]
+    detail = world.events("market-stream")[-1][1]
+    assert "No batch started, ended or idled for" in detail
+    assert "Kafka does not answer" in detail
 
 
 def test_a_query_that_ended_while_the_others_go_on_is_told(world):

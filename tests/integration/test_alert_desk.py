@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +19,14 @@ import pytest
 from marketflow.alerts import desk
 from marketflow.alerts.message import Alert
 from marketflow.alerts.store import file_of
+from marketflow.quality import watch as module
 from marketflow.quality.watch import REPEAT_EVERY_S, Watch
 from marketflow.services.supervisor import SupervisorBackend
 from marketflow.settings import Settings, load
 from marketflow.stack.servers import free_ports
 from marketflow.warehouse.connection import connect
 from tests.integration.airflow_stage import PostgresServer, postgres_server
-from tests.integration.services_stage import SLEEPER, Stage
+from tests.integration.services_stage import SLEEPER, Stage, eventually
 from tests.receiver import Receiver, receiver
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -174,6 +180,79 @@ def test_the_watch_says_once_a_minute_what_is_over_and_was_not_taken(
         services.shutdown()
     assert within_the_minute == [("layer:one", "firing"), ("layer:one", "resolved"), ("layer:two", "firing")]
     assert hook.said("key", "status")[3:] == [("layer:two", "resolved")]
+
+
+class Health:
+    """Airflow's health as an API server says it; None is one that is not well enough to answer."""
+
+    def __init__(self) -> None:
+        self.scheduler: str | None = "healthy"
+        self.port = 0
+
+
+@contextmanager
+def health() -> Iterator[Health]:
+    told = Health()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"scheduler": {"status": told.scheduler}}).encode()
+            self.send_response(200 if told.scheduler else 503)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    told.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield told
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_an_alert_of_a_part_of_airflow_lasts_until_the_part_is_said_to_be_well(
+    settings: Settings, hook: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(tmp_path)
+    services = SupervisorBackend(load(home=tmp_path), [stage.definition("airflow-scheduler", SLEEPER)])
+
+    def said() -> list[tuple[str, str]]:
+        return [(body["key"].removeprefix("airflow:"), body["status"]) for body in hook.bodies]
+
+    with health() as api:
+        asked = settings.model_copy(update={"airflow_port": api.port})
+
+        def look(watch: Watch, scheduler: str | None) -> None:
+            api.scheduler = scheduler
+            watch.lateness_at = time.monotonic()
+            watch.look()
+
+        services.launch()
+        try:
+            running = lambda: services.status()["airflow-scheduler"].state == "running"  # noqa: E731
+            eventually(running, "the scheduler to run")
+            with monkeypatch.context() as patch:
+                patch.setattr(module, "AIRFLOW_PATIENCE_S", 0.0)
+                watch = Watch(asked, services)
+                look(watch, "unhealthy")
+                look(watch, None)
+                assert said() == [("scheduler", "firing"), ("api_server", "firing")]
+                look(watch, "unhealthy")
+                assert said()[2:] == [("api_server", "resolved")]
+            # another watch, whose two minutes have only begun
+            watch = Watch(asked, services)
+            look(watch, "unhealthy")
+            assert len(said()) == 3
+            look(watch, "healthy")
+            assert said()[3:] == [("scheduler", "resolved")]
+        finally:
+            services.shutdown()
 
 
 def test_an_outage_of_postgresql_hides_no_alert_doubles_none_and_is_in_the_table_afterwards(

@@ -49,8 +49,8 @@ def bucket(lake: SparkSession, settings: Settings) -> Bucket:
     return made
 
 
-def crawled(bucket: Bucket) -> Any:
-    return crawl(bucket.settings, bucket.client, glue.client(bucket.settings))
+def crawled(bucket: Bucket, *, anew: bool = False) -> Any:
+    return crawl(bucket.settings, bucket.client, glue.client(bucket.settings), anew=anew)
 
 
 def by_glue(settings: Settings, table: Table) -> pa.Table:
@@ -114,6 +114,21 @@ def test_a_published_table_reads_after_the_lake_has_deleted_its_metadata_file(
     append(lake, settings, TRADES, rows(TRADES, 5, seed=99))
     crawled(bucket)
     assert len(bucket.keys(f"{settings.dataset}/catalog/sim_silver/trades/")) == 2
+
+
+def test_copies_that_somebody_deleted_are_put_back_by_a_crawl_that_believes_nothing(
+    lake: SparkSession, bucket: Bucket
+) -> None:
+    settings = bucket.settings
+    append(lake, settings, TRADES, rows(TRADES, 5, seed=1))
+    crawled(bucket)
+    bucket.empty(f"{settings.dataset}/catalog/")
+    crawled(bucket)  # nothing is newer, so it has nothing to do
+    with pytest.raises(CrawlError, match="anew"):
+        prove(settings, glue.client(settings))
+    crawled(bucket, anew=True)
+    prove(settings, glue.client(settings))
+    assert by_glue(settings, TRADES).num_rows == 5
 
 
 def test_a_new_column_and_a_dropped_table_of_the_lake_are_published(lake: SparkSession, bucket: Bucket) -> None:

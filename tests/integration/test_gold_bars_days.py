@@ -83,18 +83,38 @@ def test_days_equal_the_oracle_over_midnights_holes_silences_late_trades_and_tim
     assert stored(spark, settings, BARS) == oracle(trades, at("11T02:25"))
     assert problems(settings) == []
 
-    # an hour that is backfilled leaves its day to the mark, a whole day does not; both are judged by what they saw
+    # an hour that is backfilled leaves its day alone where another one of it is dirty; both are judged by what they saw
     trades_before = len(trades)
+    elsewhere = next(row for row in trades if row["event_ts"] >= late["event_ts"] + 3 * HOUR)
     trades += [trade(late["trade_id"] - 2, late["event_ts"] - timedelta(microseconds=6), "600000")]
+    trades += [trade(elsewhere["trade_id"] - 1, elsewhere["event_ts"] - timedelta(microseconds=6), "400000")]
     append(spark, settings, TRADES, trades[trades_before:])
-    hour = late["event_ts"].replace(minute=0, second=0, microsecond=0)
+    hour, other = (row["event_ts"].replace(minute=0, second=0, microsecond=0) for row in (late, elsewhere))
+    assert (hour.date(), other.date()) == (at("10T00:00").date(), at("10T00:00").date())
     gold.backfill_hours(spark, settings, BARS, [hour])
-    highs = {row["interval"]: row["high"] for row in stored(spark, settings, BARS) if (row["high"] or 0) >= 500_000}
-    assert highs == {"1m": 600_000, "5m": 600_000, "15m": 600_000, "1h": 600_000, "1d": 500_000}
+
+    def highs() -> dict[str, int]:
+        return {row["interval"]: row["high"] for row in stored(spark, settings, BARS) if (row["high"] or 0) >= 500_000}
+
+    assert highs() == {"1m": 600_000, "5m": 600_000, "15m": 600_000, "1h": 600_000, "1d": 500_000}
     assert problems(settings) == []
-    gold.backfill_hours(spark, settings, BARS, [at("10T00:00") + number * HOUR for number in range(24)])
+    # and folds it where none is
+    dirty = gold.dirty_hours(spark, settings, BARS)
+    assert {hour, other} <= set(dirty)
+    gold.backfill_hours(spark, settings, BARS, dirty)
+    assert highs()["1d"] == 600_000
     assert problems(settings) == []
     gold.rewrite_dirty(spark, settings, BARS)
+    assert stored(spark, settings, BARS) == oracle(trades, at("11T02:25"))
+
+    # bars that are wrong while silver is as it was: nothing is dirty, and a backfill of the hour mends hour and day
+    spark.sql(
+        f"update {table_name(settings, BARS)} set high = 700000 where product_id = 'BTC-USD' and (interval = '1h' "
+        f"and open_ts = timestamp'{hour}' or interval = '1d' and open_ts = timestamp'2026-03-10 00:00:00Z')"
+    )
+    assert highs() == {"1m": 600_000, "5m": 600_000, "15m": 600_000, "1h": 700_000, "1d": 700_000}
+    assert gold.dirty_hours(spark, settings, BARS) == []
+    gold.backfill_hours(spark, settings, BARS, [hour])
     assert stored(spark, settings, BARS) == oracle(trades, at("11T02:25"))
 
     # a day's bar that is wrong is named by verify, alone

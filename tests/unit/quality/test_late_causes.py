@@ -104,6 +104,18 @@ def test_a_late_silver_over_a_fresh_bronze_is_the_schedulers(facts: Facts, cause
     assert (silver.table, silver.cause, silver.command) == ("silver.trades", cause, command)
 
 
+def test_features_that_wait_for_late_quotes_are_told_of_by_the_quotes_alone() -> None:
+    layers = [
+        layer("silver.trades", 4, False, 4),
+        layer("silver.quotes", 80, True),
+        layer("gold.trade_features", 90, True),
+    ]
+    found = causes(replace(WELL, layers=layers, airflow={"scheduler": "unhealthy"}), NOW)
+    assert [(one.table, one.follows) for one in found] == [("silver.quotes", False), ("gold.trade_features", True)]
+    assert found[1].cause == "silver.quotes before it is late: scheduler behind: scheduler is unhealthy"
+    assert [alert.key for alert in alerts(found)] == ["layer:silver"]
+
+
 def test_a_layer_that_is_complete_and_gets_nothing_new_names_the_producers_that_are_silent() -> None:
     quiet = replace(WELL, layers=[layer("silver.trades", 2, False, 40)])
     told = {
