@@ -6,7 +6,7 @@ snapshots; once a day it leaves each closed partition one file, or files of 128 
 `airflow`, once a day: deletes Airflow's own runs and task logs that are older than `MARKETFLOW_AIRFLOW_KEEP_DAYS`.
 
 **Reads and writes** every lake table; PostgreSQL's tables that are partitioned by day; Airflow's metadata and logs ·
-**Schedule** hourly; the run at 03:30 UTC is the deep one
+**Schedule** hourly; the run at 03:30 UTC is the deep one, or the next one where that was missed (26 hours without)
 
 **Rerun** safe: a table that is as it should be is left alone.
 **By hand** *Trigger* with *deep*, or `spark_jobs/maintain.py --deep --table silver.trades`.
@@ -27,8 +27,7 @@ from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
 from marketflow_airflow.spark import SparkJobOperator
-
-DEEP_HOUR = 3
+from marketflow_airflow.upkeep import is_deep
 
 
 @dag(
@@ -40,10 +39,11 @@ DEEP_HOUR = 3
     params={"deep": Param(False, type="boolean", title="Also what is done once a day")},
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,
+    user_defined_macros={"is_deep": is_deep},
     tags=[Tag.MAINTENANCE],
 )
 def maintain_lake():
-    deep = f"{{{{ '--deep' if params.deep or dag_run.run_after.hour == {DEEP_HOUR} else '' }}}}"
+    deep = "{{ '--deep' if is_deep(params, dag_run, 'lake') else '' }}"
     SparkJobOperator(
         task_id="maintain", job="maintain", arguments=[deep], retries=2, execution_timeout=timedelta(hours=1)
     )
@@ -58,7 +58,7 @@ def maintain_lake():
     def airflow(**context: Any) -> str:
         from marketflow_airflow import upkeep
 
-        return upkeep.clean_airflow(context, DEEP_HOUR)
+        return upkeep.clean_airflow(context)
 
     # each by itself: none of them waits for another, or fails with it
     postgres()

@@ -21,6 +21,7 @@ from marketflow.errors import BusyError, MarketflowError
 from marketflow.lake import maintenance
 from marketflow.lake.session import spark
 from marketflow.settings import load
+from marketflow.stack import deep_runs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.summary:
         asked.summary.write_text(json.dumps([str(each) for each in done], indent=2))
     failed = [each.table for each in done if each.error is not None]
+    if asked.deep and not asked.table and not failed:
+        deep_runs.done(settings, deep_runs.LAKE)
     print(f"maintain: {len(done) - len(failed)} tables done, not done: {', '.join(failed) or 'none'}", flush=True)
     return maintenance.exit_code(done)
 

@@ -58,13 +58,16 @@ def tell(settings: Settings, alert: Alert, *, now: datetime | None = None) -> Ou
             )
         else:
             episode = replace(known, last_seen_at=moment, times_seen=known.times_seen + 1)
-        if episode.sent_at is not None and moment - episode.sent_at < REPEAT_AFTER:
+        worse = known is not None and alert.weight > json.loads(known.body).get("weight", 0)
+        if not worse and episode.sent_at is not None and moment - episode.sent_at < REPEAT_AFTER:
             held.save(episode)
             return Outcome(alert.key, "known", f"told at {episode.sent_at:%Y-%m-%d %H:%M:%S} UTC", _kept(held))
         again = episode.sent_at is not None
         error = _deliver(settings, message.firing(alert, settings.dataset, episode.opened_at, again=again))
         if error is None:
             episode = replace(episode, sent_at=moment)
+            if worse:  # its end says what it came to; one that was not taken is tried again by the next call
+                episode = replace(episode, title=alert.title, body=json.dumps(alert.as_json(), default=str))
         else:
             episode = replace(episode, failed_sends=episode.failed_sends + bool(settings.alert_url), last_error=error)
         held.save(episode)

@@ -14,7 +14,8 @@ class Alert:
     """One thing that is wrong. `key` says what is the same alert; `title` is a line, `cause` a sentence.
 
     `command` is what to run. `layer` and `age_s` (seconds) are of what is late, None for anything else. `more` is added
-    to the JSON that a webhook gets.
+    to the JSON that a webhook gets. `weight` says how bad it is beside others of the same key: what has become heavier
+    than what was told is told at once.
     """
 
     key: str
@@ -26,6 +27,7 @@ class Alert:
     layer: str | None = None
     age_s: float | None = None
     more: dict[str, Any] = field(default_factory=dict)
+    weight: int = 0
 
     @property
     def text(self) -> str:

@@ -108,6 +108,7 @@ def _alert(layer: str, quiet: bool, several: Sequence[Late]) -> Alert:
         layer=oldest.table,
         age_s=round(oldest.age_s, 1),
         more={"tables": {one.table: round(one.age_s, 1) for one in several}},
+        weight=len(several),
     )
 
 

@@ -75,14 +75,14 @@ def tell(key: str, text: str, context: Mapping[str, Any]) -> str:
         return _broken(key, text, error)
 
 
-def tell_of(*, key: str, title: str, cause: str, command: str, layer: str | None = None) -> str:
+def tell_of(*, key: str, title: str, cause: str, command: str, layer: str | None = None, weight: int = 0) -> str:
     """Tell of what is no task's failure; as `tell`, it returns what became of it, whatever happens."""
     try:
         from marketflow import settings
         from marketflow.alerts import desk
         from marketflow.alerts.message import Alert
 
-        return _said(desk.tell(settings.load(), Alert(key, title, cause, command, layer=layer)))
+        return _said(desk.tell(settings.load(), Alert(key, title, cause, command, layer=layer, weight=weight)))
     except Exception as error:  # see above
         return _broken(key, title, error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from marketflow_airflow import notify
-from marketflow_airflow.service_round import Condition
+from marketflow_airflow.service_round import WRONG_EVENTS, Condition
 
 _COMMANDS = {
     "down": "marketflow logs {service}",
@@ -29,6 +29,7 @@ def tell_of_services(wrong: Iterable[Condition], well: Iterable[str]) -> None:
             cause=condition.detail,
             command=command,
             layer="bronze",
+            weight=len(WRONG_EVENTS) - WRONG_EVENTS.index(condition.event),
         )
     for service in well:
         notify.recover(f"service:{service}")

@@ -61,7 +61,9 @@ def tasks(dags):
     return sorted(found, key=lambda task: (task.dag_id, task.task_id))
 
 
-def test_spark_is_started_by_the_reviewed_lines(dags):
+def test_spark_is_started_by_the_reviewed_lines(dags, tmp_path, monkeypatch):
+    # whose deep run of maintenance was never missed
+    monkeypatch.setenv("MARKETFLOW_HOME", str(tmp_path))
     text = []
     for task in tasks(dags):
         shared = " (a backfill's share one session)" if task.share_in_backfills else ""

@@ -138,6 +138,8 @@ def test_a_dag_runs_one_hour_by_hand_and_emits_what_it_wrote(run, server, dag_id
     done = run(dag_id, logical_date=FIVE + timedelta(minutes=20), run_conf=params)
     assert done.state == "success"
     assert done.said == [command]
+    # the lake's own is remembered by its job, of which there is only a likeness here
+    assert (server.settings.home / "upkeep" / "airflow").exists() is (dag_id == "maintain_lake")
     events = emitted()
     assert set(events) == assets
     assert all(set(said) >= {"complete_through", "snapshot_id"} for said in events.values())

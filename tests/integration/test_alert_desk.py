@@ -104,6 +104,27 @@ def test_what_comes_again_after_its_end_is_another_alert_and_what_lasts_is_told_
     assert [row["closed_at"] is None for row in kept(settings)] == [False, True]
 
 
+def test_what_becomes_worse_is_told_at_once_and_again_where_the_target_did_not_take_it(
+    settings: Settings, hook: Receiver
+) -> None:
+    key = "service:producer-coingecko"
+    behind, hung = Alert(key, "it is behind", weight=1), Alert(key, "it is hung", weight=3)
+    moments = [NOON + minute * timedelta(minutes=1) for minute in range(9)]
+    said = [desk.tell(settings, behind, now=moments[0]).what]
+    hook.status = 503
+    said.append(desk.tell(settings, hung, now=moments[1]).what)
+    hook.status = 204
+    said += [desk.tell(settings, one, now=at).what for one, at in zip((hung, behind, hung), moments[2:], strict=False)]
+    assert said == ["sent", "not sent", "sent", "known", "known"]
+    desk.recover(settings, key, now=moments[8])
+    assert hook.said("status", "title") == [
+        ("firing", "it is behind"),
+        ("still firing", "it is hung"),
+        ("resolved", "it is hung"),
+    ]
+    assert [(row["times_seen"], row["failed_sends"]) for row in kept(settings)] == [(5, 1)]
+
+
 def test_a_target_that_refuses_is_counted_tried_again_and_raises_nothing(settings: Settings, hook: Receiver) -> None:
     hook.status = 503
     outcome = desk.tell(settings, LATE, now=NOON)

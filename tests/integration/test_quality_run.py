@@ -72,6 +72,14 @@ def test_a_consistent_world_passes_every_check_and_leaves_a_row_of_each(settings
     assert hook.bodies == []
 
 
+def test_without_kafka_what_the_judge_says_is_unjudged_and_all_else_is_kept(settings: Settings) -> None:
+    away = settings.model_copy(update={"kafka_port": free_ports(1)[0]})
+    names = [*sorted(VERIFIED), "bars_are_possible"]
+    report = quality.run(away, names=names, judged_hours=48)
+    assert outcomes(report) == {**dict.fromkeys(VERIFIED, "unjudged"), "bars_are_possible": "passed"}
+    assert {row["check_name"] for row in quality_results.history(settings, None, 100)} == set(names)
+
+
 # check → what breaks it in PostgreSQL, and how often
 PLANTED = {
     "bars_are_possible": ("update gold.bars set high = 1, low = 2 where {one_bar}", 1),
