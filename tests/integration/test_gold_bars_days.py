@@ -85,7 +85,11 @@ def test_days_equal_the_oracle_over_midnights_holes_silences_late_trades_and_tim
 
     # an hour that is backfilled leaves its day alone where another one of it is dirty; both are judged by what they saw
     trades_before = len(trades)
-    elsewhere = next(row for row in trades if row["event_ts"] >= late["event_ts"] + 3 * HOUR)
+    elsewhere = next(
+        b
+        for a, b in pairwise(three_days())
+        if b["trade_id"] == a["trade_id"] + 3 and b["event_ts"] >= late["event_ts"] + 3 * HOUR
+    )
     trades += [trade(late["trade_id"] - 2, late["event_ts"] - timedelta(microseconds=6), "600000")]
     trades += [trade(elsewhere["trade_id"] - 1, elsewhere["event_ts"] - timedelta(microseconds=6), "400000")]
     append(spark, settings, TRADES, trades[trades_before:])
