@@ -8,14 +8,18 @@ from airflow.task.priority_strategy import PriorityWeightStrategy
 
 BACKFILL = 1
 EVERYTHING_ELSE = 10
+STREAM_STANDS_STILL = 20
+"""Of Dag stream_reset, which stops the stream before its last job: nothing goes before that."""
 
 
 class ScheduleBeforeBackfill(PriorityWeightStrategy):
-    """Weight 1 for the tasks of backfilled runs, 10 for all others; a Dag's own order does not matter to it.
+    """Weight 1 for the tasks of backfilled runs, 10 for others, 20 for stream_reset's; a Dag's own order is nothing to it.
 
     Known by the run's id, which Airflow begins with its type: the instance has no run yet when its weight is asked for.
     """
 
     def get_weight(self, ti: Any) -> int:
         """The weight of a task instance."""
+        if ti.dag_id == "stream_reset":
+            return STREAM_STANDS_STILL
         return BACKFILL if ti.run_id and ti.run_id.startswith("backfill__") else EVERYTHING_ELSE
