@@ -13,7 +13,7 @@ STREAM_STANDS_STILL = 20
 
 
 class ScheduleBeforeBackfill(PriorityWeightStrategy):
-    """Weight 1 for the tasks of backfilled runs, 10 for others, 20 for stream_reset's; a Dag's own order does not count.
+    """Weight 1 for tasks of backfilled runs, 10 for others, 20 for those of stream_reset; a Dag's own order is nothing.
 
     Known by the run's id, which Airflow begins with its type: the instance has no run yet when its weight is asked for.
     """
