@@ -261,7 +261,8 @@ def verified(stack: Stack) -> dict[str, Any]:
         report = json.loads(done.stdout)
     except json.JSONDecodeError:
         report = {"error": (done.stdout + done.stderr)[-1500:]}
-    return {"exit_status": done.returncode, "compared": report.get("compared"), "problems": report.get("problems")}
+    compared = sum(one["compared"] for one in report.get("comparisons", ()))
+    return {"exit_status": done.returncode, "compared": compared, "problems": report.get("problems")}
 
 
 def in_kafka(settings: Settings) -> int:

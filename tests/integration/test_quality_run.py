@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -103,9 +104,11 @@ PLANTED = {
     ),
     "features_are_accounted_for": ("update ops.gold_accounting set left_out = left_out + 1", None),
     "gaps_are_closed": ("update ops.trade_gap set status = 'open', detected_at = now() - interval '2 hours'", None),
+    # of a source that is asked for named assets
     "assets_are_not_stale": (
-        "update live.asset_observation set last_updated = last_updated - interval '2 hours' "
-        "where asset_id = (select min(asset_id) from live.asset_observation)",
+        "insert into live.asset_observation select (jsonb_populate_record(o, jsonb_build_object('source', 'binance', "
+        "'last_updated', last_updated - case when asset_id = (select min(asset_id) from live.asset_observation) "
+        "then interval '2 hours' else interval '0' end))).* from live.asset_observation as o",
         1,
     ),
 }
@@ -163,6 +166,29 @@ def test_a_crossed_quote_and_a_size_of_nothing_are_found_in_the_lake(world: Worl
     found = {one.name: (one.outcome, one.failing_rows) for one in report.results}
     assert found == dict.fromkeys(names, ("failed", 1))
     assert [one.name for one in report.refused] == ["silver_values_are_possible"]
+
+
+def test_an_asset_that_is_listed_and_not_priced_is_found_and_one_that_has_left_the_list_is_not(
+    world: World, settings: Settings
+) -> None:
+    name, before = world.name("bronze.prices_raw"), world.snapshot("bronze.prices_raw")
+    newest = f"received_at = (select max(received_at) from {name} where venue = 'coingecko')"
+    (row,) = world.spark.sql(f"select cast(value as string) as page from {name} where {newest}").collect()
+    page = json.loads(row.page)
+    late = page[2] | {"last_updated": "2026-01-01T00:00:00.000Z"}
+
+    def found(listed: list[dict[str, Any]]) -> tuple[str, Any]:
+        try:
+            value = json.dumps(listed).encode().hex()
+            world.spark.sql(f"update {name} set value = X'{value}' where {newest}")
+            (result,) = quality.run(settings, names=["listed_assets_are_priced"]).results
+            return result.outcome, [one["asset_id"] for one in result.sample]
+        finally:
+            world.roll_back("bronze.prices_raw", before)
+
+    assert found(page) == ("passed", [])
+    assert found([*page[:2], late, *page[3:]]) == ("failed", [late["id"]])
+    assert found([*page[:2], *page[3:]]) == ("passed", []), "the pages before had it"
 
 
 def test_a_bar_that_is_not_of_its_trades_fails_its_check_and_is_told_until_it_is_mended(

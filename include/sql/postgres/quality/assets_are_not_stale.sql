@@ -1,10 +1,11 @@
--- Purpose: an asset that a source still lists has a price of the last ten minutes.
+-- Purpose: an asset that is polled by its own name has a price of the last ten minutes.
 -- Severity: soft
 -- Owner: market-data
 -- Subject: live.asset_observation
 -- Gate: no
--- A failing row: is an asset that polls go on to bring, with a price that the source has not renewed: it is left out
--- of movers.
+-- A failing row: is an asset of a source that is asked for named assets, with a price that the source has not renewed:
+-- it is left out of movers. CoinGecko and CoinCap are asked for the largest ones, which come and go: the check
+-- listed_assets_are_priced is of the former; the latter says no time of an asset's own.
 -- What to do: the source has stopped pricing it (delisted, halted); nothing to do unless there are many: `marketflow
 -- sources`.
 -- Parameters: since (timestamptz).
@@ -16,7 +17,9 @@ with assets as (
         vs_currency,
         max(last_updated) as last_updated
     from live.asset_observation
-    where last_updated >= $since
+    where
+        last_updated >= $since
+        and source not in ('coingecko', 'coincap')
     group by source, asset_id, vs_currency
 ),
 
