@@ -86,7 +86,8 @@ def triggers(stack: Stack) -> dict[str, Any]:
         wait(lambda r=run, q=question: stack.runs(q, r), f"run {run}", 120)
     rows = stack.runs(
         "select extract(epoch from min(t.start_date) - r.queued_at)::float8 from dag_run r join task_instance t "
-        "on t.dag_id = r.dag_id and t.run_id = r.run_id where r.run_id like 'figure-%%' group by r.run_id, r.queued_at order by 1"
+        "on t.dag_id = r.dag_id and t.run_id = r.run_id where r.run_id like 'figure-%%' "
+        "group by r.run_id, r.queued_at order by 1"
     )
     seconds = [row[0] for row in rows]
     return {
