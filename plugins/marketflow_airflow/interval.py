@@ -62,8 +62,8 @@ def resolve(
 ) -> Window:
     """The window of this run: its partition key, else the asked parameter, else its logical date, else the last one.
 
-    `known` are the keys of the Dag's form. `now`, by which a logical date's hour is over or not, is when the run began:
-    the same for each of its tasks and tries, however long they wait.
+    `known` are the keys of the Dag's form. `now`, by which a logical date's hour is over or not, is the run's own
+    `run_after`, its tick or the moment of its trigger: the same in each task and try, and after it was cleared.
 
     A key is parsed rather than `partition_date` read, which is None for keys added at run time.
 
@@ -80,17 +80,13 @@ def resolve(
         start, source = keyed, "partition_key"
     elif asked:
         start, source = asked, "params"
-    elif run.logical_date and floor(run.logical_date, grain) + STEPS[grain] <= (now or _began(run)):
+    elif run.logical_date and floor(run.logical_date, grain) + STEPS[grain] <= (
+        now or run.run_after or datetime.now(UTC)
+    ):
         start, source = floor(run.logical_date, grain), "logical_date"
     else:  # by hand with nothing, or `dags test` without a date: the last complete window
         start, source = floor(run.run_after or now or datetime.now(UTC), grain) - STEPS[grain], "last_complete"
     return Window(start, start + STEPS[grain], start.strftime(KEY_FORMATS[grain]), source)
-
-
-def _began(run: Any) -> datetime:
-    """When the schedule says, which clearing does not change; of a run by hand, whose date may be old, its start."""
-    began: datetime | None = run.run_after if run.run_type == "scheduled" else run.start_date
-    return began or datetime.now(UTC)
 
 
 def of_key(key: str, grain: str) -> datetime:

@@ -15,9 +15,8 @@ FIVE = datetime(2026, 11, 20, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def context(*, key=None, asked=None, logical_date=None, run_after=NOW, conf=None, run_type="manual", start_date=None):
+def context(*, key=None, asked=None, logical_date=None, run_after=NOW, conf=None):
     run = SimpleNamespace(partition_key=key, logical_date=logical_date, run_after=run_after, conf=conf)
-    run.run_type, run.start_date = run_type, start_date
     return {"dag_run": run, "params": {"partition": asked}}
 
 
@@ -63,20 +62,18 @@ def test_a_run_that_says_nothing_has_the_last_complete_window():
     assert resolve(context(), "day", now=NOW).start == datetime(2026, 11, 19, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("started_after", [timedelta(), timedelta(minutes=50), timedelta(days=1)])
-def test_a_scheduled_run_without_a_key_has_one_window_however_late_its_tasks_ask_or_it_is_cleared(started_after):
-    at = datetime(2026, 11, 20, 2, 20, tzinfo=UTC)
-    scheduled = {"logical_date": at, "run_after": at, "run_type": "scheduled", "start_date": at + started_after}
-    window = resolve(context(**scheduled), "hour")
+def test_a_run_of_the_schedule_without_a_key_has_one_window_however_late_its_tasks_ask_or_it_is_cleared():
+    at = datetime(2026, 11, 20, 2, 20, tzinfo=UTC)  # its tick, long before anybody asks
+    window = resolve(context(logical_date=at, run_after=at), "hour")
     assert (window.end, window.source) == (datetime(2026, 11, 20, 2, tzinfo=UTC), "last_complete")
 
 
-def test_a_run_by_hand_has_one_window_by_when_it_began_also_in_a_later_try():
+def test_a_run_by_hand_has_one_window_by_when_it_was_asked_for_also_in_a_later_try():
     at = datetime(2026, 11, 20, 5, 50, tzinfo=UTC)
-    soon = {"logical_date": at, "run_after": at, "start_date": at + timedelta(seconds=2)}
-    assert resolve(context(**soon), "hour").start == FIVE - HOUR, "the form fills in the present: its hour is open"
-    long_after = {**soon, "start_date": at + timedelta(days=3)}
-    assert resolve(context(**long_after), "hour").start == FIVE, "somebody asks for a time in the past"
+    soon = resolve(context(logical_date=at, run_after=at + timedelta(seconds=2)), "hour")
+    assert soon.start == FIVE - HOUR, "the form fills in the present: its hour is open"
+    later = resolve(context(logical_date=at, run_after=at + timedelta(days=3)), "hour")
+    assert (later.start, later.source) == (FIVE, "logical_date"), "somebody asks for a time in the past"
 
 
 def test_the_key_wins_over_a_logical_date():
