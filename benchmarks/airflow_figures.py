@@ -4,8 +4,8 @@ On a stack of its own with the simulated exchange:
 
 - two minutes with every Dag paused and no task under way: the processor time of Airflow's four services, their children
   included;
-- ten runs of Dag market_stream by hand, one after the other, all else paused: from the moment at which the run was
-  queued to the start of its first task, as Airflow's metadata have it;
+- ten runs of Dag market_stream by hand, one after the other, all else paused (its own schedule goes on): from the
+  moment at which the run was queued to the start of its first task, as Airflow's metadata have it;
 - a full parse of all Dags, as `airflow dags reserialize` would do it, in a process of its own.
 
 Writes benchmarks/results/airflow.json.

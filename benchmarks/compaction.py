@@ -1,7 +1,7 @@
 """Closed partitions of more than a file's worth, compacted: how large the files become, how long it takes, what memory.
 
 Starts its own PostgreSQL, Kafka and S3 in a temporary folder and fills one hour of bronze.trades_raw with values that
-no codec makes smaller, and one product's day of silver.trades with trades whose numbers are random, each in commits of
+a codec makes half as large, and one product's day of silver.trades with trades whose numbers are random, each in commits of
 50,000 rows; then `maintenance.maintain` does its deep run on both, a week later. Every row is hashed by DuckDB before
 and after, which shares nothing with the checksums that compaction makes itself. Writes
 benchmarks/results/compaction.json; exit status 1 where rows changed, or a file is not of 128 to 512 MB.
@@ -40,7 +40,7 @@ COMMITS = {"bronze.trades_raw": 24, "silver.trades": 240}
 
 
 def raw(number: Expression) -> dict[str, Any]:
-    """A kilobyte of hexadecimal digits each, of which a codec saves half."""
+    """Two kilobytes of hexadecimal digits each, of which a codec saves half."""
     digits = [f.sha2(f.concat(number.cast("string"), f.lit(f"/{part}")), 512) for part in range(16)]
     return {
         "topic": f.lit("sim.crypto.trades.raw"),

@@ -43,7 +43,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What is sent: an alert that fires, one that still does after a long time, or the word that it is over."""
+    """What is sent: an alert that fires, one that lasts or has become worse, or the word that it is over."""
 
     status: Literal["firing", "still firing", "resolved"]
     title: str
@@ -53,7 +53,7 @@ class Notice:
 
 
 def firing(alert: Alert, dataset: str, opened_at: datetime, *, again: bool = False) -> Notice:
-    """The first word of an alert, or after hours another."""
+    """The first word of an alert, or another one."""
     status: Literal["firing", "still firing"] = "still firing" if again else "firing"
     title = f"still: {alert.title}" if again else alert.title
     body = alert.as_json() | {"status": status, "dataset": dataset, "opened_at": opened_at.isoformat()}

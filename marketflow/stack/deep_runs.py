@@ -15,7 +15,7 @@ LAKE, AIRFLOW = "lake", "airflow"
 
 
 def done(settings: Settings, what: str, at: datetime | None = None) -> None:
-    """Remember that it was done whole."""
+    """Remember that it was done."""
     path = _path(settings, what)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_suffix(".new")

@@ -43,7 +43,8 @@ def look(settings: Settings, connection: psycopg.Connection[Any], statuses: Mapp
     """How the producers are, and the simulated exchange. Open gaps are no fault: the ledger has their rows."""
     from marketflow.stack import sources
 
-    seen, now = Seen(conditions=_simulator(settings, statuses.get(SIMULATOR))), datetime.now(UTC)
+    seen, now = Seen(), datetime.now(UTC)
+    _look_at_simulator(settings, statuses.get(SIMULATOR), seen)
     for service in PRODUCERS:
         status = statuses.get(service)
         if status is None or status.state != "running":
@@ -60,14 +61,16 @@ def look(settings: Settings, connection: psycopg.Connection[Any], statuses: Mapp
     return seen
 
 
-def _simulator(settings: Settings, status: ServiceStatus | None) -> list[Condition]:
+def _look_at_simulator(settings: Settings, status: ServiceStatus | None, seen: Seen) -> None:
     from marketflow.stack import hanging, sources
 
     if status is None or status.state != "running":
-        return []
+        return
     answers = sources.simulator_answers(settings) or sources.simulator_answers(settings, timeout_s=ANSWER_WITHIN_S)
-    why = hanging.why_simulator_hung(answers, status.uptime_s or 0.0)
-    return [Condition(SIMULATOR, "hung", why)] if why else []
+    if why := hanging.why_simulator_hung(answers, status.uptime_s or 0.0):
+        seen.conditions.append(Condition(SIMULATOR, "hung", why))
+    elif not answers:
+        seen.unsure.add(SIMULATOR)
 
 
 def line(source: Source, now: datetime) -> str:

@@ -80,13 +80,16 @@ def resolve(
         start, source = keyed, "partition_key"
     elif asked:
         start, source = asked, "params"
-    elif run.logical_date and floor(run.logical_date, grain) + STEPS[grain] <= (
-        now or run.run_after or datetime.now(UTC)
-    ):
-        start, source = floor(run.logical_date, grain), "logical_date"
-    else:  # by hand with nothing, or `dags test` without a date: the last complete window
-        start, source = floor(run.run_after or now or datetime.now(UTC), grain) - STEPS[grain], "last_complete"
+    else:
+        start, source = _by_date(run, grain, now or run.run_after or datetime.now(UTC))
     return Window(start, start + STEPS[grain], start.strftime(KEY_FORMATS[grain]), source)
+
+
+def _by_date(run: Any, grain: str, now: datetime) -> tuple[datetime, str]:
+    if run.logical_date and floor(run.logical_date, grain) + STEPS[grain] <= now:
+        return floor(run.logical_date, grain), "logical_date"
+    # by hand with nothing, or `dags test` without a date: the last complete window
+    return floor(run.run_after or now, grain) - STEPS[grain], "last_complete"
 
 
 def of_key(key: str, grain: str) -> datetime:

@@ -15,6 +15,7 @@ _COMMANDS = {
     "behind": "marketflow status",
 }
 STREAM = "market-stream"
+SIMULATOR = "simulator"
 
 
 def tell_of_services(wrong: Iterable[Condition], well: Iterable[str]) -> None:
@@ -23,6 +24,8 @@ def tell_of_services(wrong: Iterable[Condition], well: Iterable[str]) -> None:
         command = _COMMANDS[condition.event].format(service=condition.service)
         if condition.service == STREAM and condition.event in ("silent", "behind"):
             command = "marketflow sql stream"
+        elif condition.service == SIMULATOR:
+            command = f"marketflow logs {SIMULATOR}"
         notify.tell_of(
             key=f"service:{condition.service}",
             title=f"{condition.service} is {condition.event}",

@@ -177,11 +177,12 @@ class StreamOperator(ServicesOperator):
         progress = stream_watch.read(connection, ends)
         now, uptime_s = datetime.now(UTC), status.uptime_s or 0.0
         self.log.info("%s", progress)
+        if not ends:  # without Kafka the stream has nothing to say, and is no more silent than it has to be
+            return of_kafka
         conditions = stream_watch.conditions(progress, now, uptime_s) + of_kafka
         if progress.nothing_since_start(now, uptime_s):
             turn.unsure.add(stream_watch.STREAM)
-        # without Kafka there is nothing that it could say, started again or not
-        if not ends or not stream_watch.hangs(progress, now, uptime_s):
+        if not stream_watch.hangs(progress, now, uptime_s):
             return conditions
         silent, *others = conditions
         kept = restarted_or_told(connection, turn, silent, progress.newest_at)
@@ -196,12 +197,12 @@ class StreamOperator(ServicesOperator):
         names = topic_names(settings)
         try:
             ends = end_offsets(settings)
-            if missing := stream_watch.unread(names, offsets, ends):
-                make_topics(settings)
-                self.log.warning("not in Kafka until now, and made: %s", ", ".join(missing))
         except KafkaException as error:
             detail = f"Kafka does not answer ({error.args[0]}), so nobody knows how far behind it is."
             return {}, [Condition(stream_watch.STREAM, "behind", detail)]
+        if missing := stream_watch.unread(names, offsets, ends):
+            make_topics(settings)
+            self.log.warning("not in Kafka until now, and made: %s", ", ".join(missing))
         return ends, stream_watch.vanished(names, offsets, ends)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyiceberg.table import StaticTable
 
+from marketflow.contracts import tables as contracts
 from marketflow.contracts.gold import PRICE_METRICS
 from marketflow.lake import readers
+from marketflow.lake.file_options import file_options
 from marketflow.settings import Settings, load
 from marketflow.stack import replay
 from marketflow.warehouse.connection import connect
@@ -47,6 +51,15 @@ def _gold(settings: Settings, table: str) -> list[tuple[Any, ...]]:
         return sorted(lake.execute(f"select * from {table}").fetchall(), key=repr)
 
 
+def _hours_written(settings: Settings, table: str) -> list[datetime]:
+    """By the newest commit."""
+    location = readers.metadata_location(settings, contracts.table(table))
+    newest = StaticTable.from_metadata(location, properties=file_options(settings)).current_snapshot()
+    assert newest is not None
+    assert newest.summary is not None
+    return [datetime.fromisoformat(hour) for hour in json.loads(str(newest.summary["marketflow.hours"]))]
+
+
 @pytest.mark.timeout(1500)
 def test_a_recorded_morning_is_true_in_every_layer_and_every_gold_dag_restates_it(
     recorded: tuple[Settings, Path, datetime], monkeypatch: pytest.MonkeyPatch
@@ -65,6 +78,8 @@ def test_a_recorded_morning_is_true_in_every_layer_and_every_gold_dag_restates_i
     published = ["publish_bars", "publish_price_metrics", "publish_top_movers", "publish_trade_features"]
     states = run_dags(settings, *wishes, *published)
     assert len(states) == len(wishes) + len(published)
+    written = [_hours_written(settings, table) for table in ("gold.price_metrics", "gold.trade_features", "gold.bars")]
+    assert written == [[datetime.fromisoformat(hour)] for hour in hours], "the Dags wrote the hours of their dates"
     # compared table by table and as a truth value: a difference of thousands of rows is not for pytest to explain
     same = [table for table in tables if _gold(settings, table) == before[table]]
     assert same == list(tables), "an hour written twice is the same hour"

@@ -50,5 +50,10 @@ def test_make_dag_runs_the_real_work_of_an_hour_and_ends_well(embedded, dag_id):
 
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert "No module named" not in done.stdout + done.stderr
+    if dag_id == "silver":
+        assert (
+            "window 2026-11-20 05:00:00+00:00 to 2026-11-20 06:00:00+00:00, from logical_date"
+            in done.stdout + done.stderr
+        )
     with psycopg.connect(embedded.dsn("airflow", "airflow")) as connection:
         assert connection.execute("select count(*) from pg_tables where schemaname = 'public'").fetchone() == (0,)

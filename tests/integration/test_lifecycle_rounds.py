@@ -101,7 +101,7 @@ def test_a_hung_producer_is_restarted_by_the_second_round_that_finds_it_so_and_i
     assert kinds(world) == ["started", "hung", "restarted"]
 
 
-def test_a_simulated_exchange_that_stands_still_is_restarted_by_the_second_round_too(world, tmp_path):
+def test_a_simulated_exchange_that_stands_still_is_restarted_by_the_second_round_too(world, tmp_path, monkeypatch):
     name, port = "simulator", world.settings.simulator_rest_port
     market = environment(tmp_path, rest_port=port, tape=False)
     program = 'import runpy\nrunpy.run_module("marketflow.simulator", run_name="__main__")'
@@ -121,6 +121,12 @@ def test_a_simulated_exchange_that_stands_still_is_restarted_by_the_second_round
     world.round(feeds())
     assert world.pid(name) not in (None, hung)
     assert kinds(world, name) == ["started", "hung", "restarted"]
+    # the new one stands still before it has answered: too young to be called hung, and not well either
+    os.kill(world.pid(name), signal.SIGSTOP)
+    monkeypatch.setattr("marketflow.stack.hanging.STARTED_WITHIN_S", 600.0)
+    world.round(feeds())
+    assert [over for _, _, over in world.alerts(name)] == [False]
+    os.kill(world.pid(name), signal.SIGCONT)
     eventually(lambda: sources.simulator_answers(world.settings), "the new one to answer")
     world.round(feeds())
     assert [over for _, _, over in world.alerts(name)] == [True]

@@ -176,19 +176,25 @@ def test_an_asset_that_is_listed_and_not_priced_is_found_and_one_that_has_left_t
     (row,) = world.spark.sql(f"select cast(value as string) as page from {name} where {newest}").collect()
     page = json.loads(row.page)
     late = page[2] | {"last_updated": "2026-01-01T00:00:00.000Z"}
+    others = [*page[:2], *page[3:]]
 
-    def found(listed: list[dict[str, Any]]) -> tuple[str, Any]:
+    def found(listed: list[dict[str, Any]], before_it: list[dict[str, Any]] | None = None) -> tuple[str, Any]:
         try:
-            value = json.dumps(listed).encode().hex()
-            world.spark.sql(f"update {name} set value = X'{value}' where {newest}")
+            if before_it is not None:
+                change(f"venue = 'coingecko' and not ({newest})", before_it)
+            change(newest, listed)
             (result,) = quality.run(settings, names=["listed_assets_are_priced"]).results
             return result.outcome, [one["asset_id"] for one in result.sample]
         finally:
             world.roll_back("bronze.prices_raw", before)
 
+    def change(where: str, listed: list[dict[str, Any]]) -> None:
+        value = json.dumps(listed).encode().hex()
+        world.spark.sql(f"update {name} set value = X'{value}' where {where}")
+
     assert found(page) == ("passed", [])
-    assert found([*page[:2], late, *page[3:]]) == ("failed", [late["id"]])
-    assert found([*page[:2], *page[3:]]) == ("passed", []), "the pages before had it"
+    assert found([*others, late]) == ("failed", [late["id"]])
+    assert found(others, before_it=[*others, late]) == ("passed", []), "the pages before had it, with an old price"
 
 
 def test_a_bar_that_is_not_of_its_trades_fails_its_check_and_is_told_until_it_is_mended(

@@ -9,14 +9,25 @@
 -- sources`.
 -- Parameters: since (timestamptz).
 -- Grain: one row per stale asset of a page.
-with pages as (
+with polled as (
+    select max(received_at) as newest_at
+    from bronze.prices_raw
+    where
+        ingested_at >= $since
+        and venue = 'coingecko'
+        and channel = 'markets'
+        and http_status = 200
+),
+
+-- a page that is not asked for any more says nothing of today
+pages as (
     select
         request,
-        max(received_at) as received_at,
         arg_max(try(decode(value)), received_at) as page
     from bronze.prices_raw
     where
         ingested_at >= $since
+        and received_at > (select newest_at from polled) - interval '10 minutes'
         and venue = 'coingecko'
         and channel = 'markets'
         and http_status = 200
@@ -29,8 +40,6 @@ assets as (
         request,
         unnest(from_json(page, '[{"id": "VARCHAR", "last_updated": "VARCHAR"}]')) as asset
     from pages
-    -- a page that is not asked for any more says nothing of today
-    where received_at > (select max(received_at) from pages) - interval '10 minutes'
 ),
 
 priced as (
