@@ -1,9 +1,9 @@
 """Closed partitions of more than a file's worth, compacted: how large the files become, how long it takes, what memory.
 
 Starts its own PostgreSQL, Kafka and S3 in a temporary folder and fills one hour of bronze.trades_raw with values that
-a codec makes half as large, and one product's day of silver.trades with trades whose numbers are random, each in commits of
-50,000 rows; then `maintenance.maintain` does its deep run on both, a week later. Every row is hashed by DuckDB before
-and after, which shares nothing with the checksums that compaction makes itself. Writes
+a codec makes half as large, and one product's day of silver.trades with trades whose numbers are random, each in
+commits of 50,000 rows; then `maintenance.maintain` does its deep run on both, a week later. Every row is hashed by
+DuckDB before and after, which shares nothing with the checksums that compaction makes itself. Writes
 benchmarks/results/compaction.json; exit status 1 where rows changed, or a file is not of 128 to 512 MB.
 
     .venv/bin/python -m benchmarks.compaction
