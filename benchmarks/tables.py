@@ -143,11 +143,9 @@ def claims() -> str:
 
 
 def airflow() -> str:
-    """Airflow itself, and its backfills, as far as they were measured."""
-    rows = _airflow_alone() if (RESULTS / "airflow.json").exists() else []
-    backfills = ("orchestration-backfill", "orchestration-kills")
-    rows += [_backfill(name) for name in backfills if (RESULTS / f"{name}.json").exists()]
-    return table(("figure", "measured", "by"), rows)
+    """Airflow itself, and its backfills."""
+    backfills = [_backfill(name) for name in ("orchestration-backfill", "orchestration-kills")]
+    return table(("figure", "measured", "by"), [*_airflow_alone(), *backfills])
 
 
 def _airflow_alone() -> list[tuple[str, str, str]]:

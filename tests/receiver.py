@@ -1,4 +1,4 @@
-"""A real HTTP receiver of alerts: keeps what was posted, and answers with whatever status a test asks for."""
+"""Real HTTP servers of a test: a receiver of alerts, which keeps what was posted and answers what the test asks for."""
 
 from __future__ import annotations
 
@@ -31,6 +31,21 @@ class Receiver:
 
 
 @contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """A free port of this machine, at which the handler answers until the block ends."""
+    handler.log_message = lambda *_: None  # type: ignore[method-assign]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
 def receiver() -> Iterator[Receiver]:
     """Listening on a free port of this machine until the block ends."""
 
@@ -42,16 +57,6 @@ def receiver() -> Iterator[Receiver]:
             self.send_response(kept.status)
             self.end_headers()
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    kept = Receiver(server.server_port)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as port:
+        kept = Receiver(port)
         yield kept
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

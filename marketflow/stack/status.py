@@ -104,13 +104,13 @@ def _service_problems(services: dict[str, ServiceStatus], stopped_by_hand: set[s
 
 
 def _hung(connection: psycopg.Connection[tuple[Any, ...]], services: dict[str, ServiceStatus]) -> list[str]:
-    """Producers that the last round which had anything to say found hanging."""
+    """Producers and simulator that the last round which had anything to say found hanging."""
     rows = connection.execute(
         "select distinct on (service) service, event, detail from ops.service_event order by service, at desc"
     ).fetchall()
     running = {name for name, status in services.items() if status.state == "running"}
     return [
-        f"{service} is hung: {detail} `marketflow sources`"
+        f"{service} is hung: {detail} `marketflow logs {service}`"
         for service, event, detail in rows
         if event == "hung" and service in running
     ]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from marketflow.stack.servers import free_ports
 from marketflow.warehouse.connection import connect
 from tests.integration.airflow_stage import PostgresServer, postgres_server
 from tests.integration.services_stage import SLEEPER, Stage, eventually
-from tests.receiver import Receiver, receiver
+from tests.receiver import Receiver, receiver, serving
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 LATE = Alert(
@@ -222,19 +221,8 @@ def health() -> Iterator[Health]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    told.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as told.port:
         yield told
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_an_alert_of_a_part_of_airflow_lasts_until_the_part_is_said_to_be_well(

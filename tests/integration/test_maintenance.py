@@ -19,7 +19,9 @@ from marketflow.errors import BusyError, LakeStateError
 from marketflow.lake import expiry, maintenance, silver, silver_snapshots
 from marketflow.lake.session import table_name
 from marketflow.settings import PROMISED_OUTAGE_HOURS, Settings
+from marketflow.stack import deep_runs
 from marketflow.warehouse.locks import table_lock
+from spark_jobs import maintain as maintain_job
 
 SOURCE = silver.SOURCES["silver.trades"]
 MINUTE = timedelta(minutes=1)
@@ -177,6 +179,23 @@ def test_the_deep_run_removes_old_files_that_no_snapshot_knows_and_no_others(bro
     assert not stray.exists()
     assert len(list((bronze.settings.home / "s3").rglob("young.parquet"))) == 1
     lake_of.assert_silver_is(bronze.settings, lake_of.truth(bronze.topic, bronze.records))
+
+
+def test_a_deep_run_of_every_table_is_remembered_and_one_of_some_tables_is_none(
+    bronze: Bronze, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits(bronze, 1)
+    monkeypatch.setattr(maintain_job, "load", lambda: bronze.settings)
+    # the job ends its session; these tests share theirs
+    monkeypatch.setattr(bronze.spark, "stop", lambda: None)
+    monkeypatch.setattr(maintain_job, "spark", lambda *_: bronze.spark)
+    remembered = bronze.settings.home / "upkeep" / deep_runs.LAKE
+    remembered.unlink(missing_ok=True)
+    assert maintain_job.main(["--deep", "--table", "silver.trades"]) == 0
+    assert not remembered.exists()
+    began = datetime.now(UTC)
+    assert maintain_job.main(["--deep"]) == 0
+    assert began <= datetime.fromisoformat(remembered.read_text()) <= datetime.now(UTC)
 
 
 def test_a_property_that_differs_from_the_houses_is_set_back(bronze: Bronze) -> None:
