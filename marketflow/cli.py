@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from marketflow import __version__, cli_catalog, cli_features, cli_forecast, cli_quality, cli_venue, settings
+from marketflow.cli_options import MOST_ROWS
+from marketflow.contracts.products import PRODUCTS
 from marketflow.errors import ConfigurationError, MarketflowError
 
 app = typer.Typer(
@@ -118,7 +120,9 @@ def doctor(as_json: Json = False) -> None:
 @app.command()
 def logs(
     service: Annotated[str, typer.Argument(help="A service of `marketflow status`, e.g. market-stream.")],
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the newest lines.")] = 50,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=1, max=MOST_ROWS, help="How many of the newest lines.")
+    ] = 50,
 ) -> None:
     """Print the newest log lines of one service."""
     from marketflow.stack.backend import backend
@@ -141,7 +145,7 @@ def sources(as_json: Json = False) -> None:
 def gaps(
     show_all: Annotated[bool, typer.Option("--all", help="Healed ones and those that cannot be, too.")] = False,
     product: Annotated[str | None, typer.Option(help="Only this product.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_ROWS, help="How many, newest first.")] = 50,
     as_json: Json = False,
 ) -> None:
     """List the gap ledger: which trades are missing, since when and why."""
@@ -151,6 +155,8 @@ def gaps(
 
     with connect(settings.load(), "marketflow_reader") as connection:
         rows = ledger.listed(connection, open_only=not show_all, product_id=product, limit=limit)
+        if product is not None and product not in {*PRODUCTS, *ledger.products(connection)}:
+            raise ConfigurationError(f"--product {product}: there is {', '.join(sorted(PRODUCTS))}")
     _emit(rows, as_json, lambda: typer.echo(render.records(rows)))
 
 
@@ -349,7 +355,7 @@ def _say_on_stderr(text: str) -> None:
 @quarantine_app.command("show")
 def quarantine_show(
     reason: Annotated[str | None, typer.Option(help="Only this reason.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many rows, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="How many rows, newest first.")] = 20,
     as_json: Json = False,
 ) -> None:
     """List rejected items with reason, sentence and bytes."""

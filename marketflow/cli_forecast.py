@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from marketflow.cli_options import MOST_ROWS
+
 app = typer.Typer(help="A baseline forecast, honest about its score.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
@@ -58,7 +60,7 @@ def train(
 @app.command("list")
 def list_runs(
     product: Product = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_ROWS, help="How many, newest first.")] = 50,
     as_json: Json = False,
 ) -> None:
     """Every training on the lake: its rows, its accuracy, and whether it beats the baselines."""

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from marketflow.cli_options import MOST_HOURS, MOST_ROWS, finite
+
 app = typer.Typer(help="Checks of the data: what there is, ask them, what they found.", no_args_is_help=True)
 alerts_app = typer.Typer(help="Who is told of what is wrong, and for how long it lasted.", no_args_is_help=True)
 
@@ -47,9 +49,18 @@ def list_checks(as_json: Json = False) -> None:
 @app.command("run")
 def run(
     check: Annotated[list[str] | None, typer.Argument(help="Names of checks; all of them without.")] = None,
-    hours: Annotated[float, typer.Option(min=0.01, help="Look at what happened in the last N hours.")] = 26.0,
+    hours: Annotated[
+        float,
+        typer.Option(min=0.01, max=MOST_HOURS, callback=finite, help="Look at what happened in the last N hours."),
+    ] = 26.0,
     judged_hours: Annotated[
-        float, typer.Option(min=0.01, help="The same for the checks that verify answers, which cost more.")
+        float,
+        typer.Option(
+            min=0.01,
+            max=MOST_HOURS,
+            callback=finite,
+            help="The same for the checks that verify answers, which cost more.",
+        ),
     ] = 2.0,
     tell: Annotated[bool, typer.Option(help="Send alerts, and end those that are over.")] = False,
     as_json: Json = False,
@@ -75,7 +86,9 @@ def history(
     check: Annotated[str | None, typer.Argument(help="Only this check.")] = None,
     by_day: Annotated[bool, typer.Option("--trend", help="By day: runs, share that passed, failing rows.")] = False,
     days: Annotated[int, typer.Option(min=1, max=90, help="With --trend: how many days.")] = 14,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many results, newest first.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=MOST_ROWS, help="How many results, newest first.")
+    ] = 20,
     table: Annotated[str | None, typer.Option(help="Only checks of this table, e.g. gold.bars.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -86,15 +99,18 @@ def history(
 
     if check is not None and check not in {one.name for one in every_check()}:
         raise ConfigurationError(f"no check {check}; `marketflow quality list` shows them")
+    tables = sorted({one.subject for one in every_check()})
+    if table is not None and table not in tables:
+        raise ConfigurationError(f"--table {table}: there are checks of {', '.join(tables)}")
     if by_day:
-        _show(quality_results.trend(_settings(), check, days), as_json)
+        _show(quality_results.trend(_settings(), check, days, subject=table), as_json)
     else:
         _show(quality_results.history(_settings(), check, limit, subject=table), as_json)
 
 
 @alerts_app.command("list")
 def list_alerts(
-    rows: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, open ones first.")] = 20,
+    rows: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_ROWS, help="How many, open ones first.")] = 20,
     as_json: Json = False,
 ) -> None:
     """What is wrong now and was before: since when, for how long, and whether somebody could be told."""
@@ -112,9 +128,28 @@ def check_alerts() -> None:
     from marketflow.quality.run import tell_of_lateness
 
     found, told = tell_of_lateness(_settings(), say=_say_on_stderr)
+    if not found and told:
+        typer.echo("no layer is late")
     for one in found:
         typer.echo(f"{one.title}\n  {one.cause}\n  run: {one.command}")
     raise typer.Exit(0 if told and not found else 1)
+
+
+@alerts_app.command("end")
+def end_alert(
+    key: Annotated[str, typer.Argument(help="Its alert_key in `marketflow alerts list`.")],
+) -> None:
+    """Say that an alert is over, where nothing else will: a failed run by hand that nobody will repeat.
+
+    What is still wrong is told again, as a new alert.
+    """
+    from marketflow.alerts import desk
+    from marketflow.errors import ConfigurationError
+
+    outcome = desk.recover(_settings(), key)
+    if outcome.what == "nothing":
+        raise ConfigurationError(f"no alert {key} is open; `marketflow alerts list` shows them")
+    typer.echo(str(outcome))
 
 
 @alerts_app.command("test")

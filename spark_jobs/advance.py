@@ -49,7 +49,8 @@ def _silver_line(outcome: silver.Outcome) -> Line:
 
 
 def _failed(table: str, error: Exception) -> Line:
-    traceback.print_exception(error)
+    if not isinstance(error, BusyError):  # which says all there is to say
+        traceback.print_exception(error)
     status = "busy" if isinstance(error, BusyError) else "failed"
     return {"table": table, "status": status, "error": f"{type(error).__name__}: {error}"}
 

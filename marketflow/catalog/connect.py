@@ -30,20 +30,40 @@ DuckDB on the lake (in this project's .venv; read-only)
   connection = readers.duckdb(settings.load())
   connection.sql("select * from gold.bars order by open_ts desc limit 5").pl()
 
+Plain exports (`marketflow export features`; docs/crawl.md), here with PyArrow; whoever has these keys may also write
+  from pyarrow import dataset, fs
+  store = fs.S3FileSystem({store})
+  features = dataset.dataset("{bucket}/{exports}/features", filesystem=store, partitioning="hive")
+  features.to_table()
+
 A BI tool (Metabase, Superset, Grafana, Tableau): a PostgreSQL source
   host {host} · port {port} · database {database} · user marketflow_reader · schema mart
 """
 
 
 def lines(settings: Settings, *, show_passwords: bool = False) -> str:
-    """Lines for psql, pandas, Polars, DuckDB and a BI tool; the password only when asked for."""
+    """Lines for psql, pandas, Polars, DuckDB, the plain exports and a BI tool; secrets only when asked for."""
     secret_file = settings.home / "secrets.json"
     shown = settings.secret("postgres_marketflow_reader")
     note = "this screen shows its password" if show_passwords else f"its password: {secret_file} (--show-passwords)"
     return _TEXT.format(
+        store=_store(settings, show_passwords=show_passwords),
+        bucket=settings.lake_bucket,
+        exports=settings.export_prefix,
         password=shown if show_passwords else "PASSWORD",
         password_note=note,
         host=settings.postgres_host or settings.host,
         port=settings.postgres_port,
         database=settings.postgres_database,
     ).rstrip()
+
+
+def _store(settings: Settings, *, show_passwords: bool) -> str:
+    """The arguments that PyArrow needs to reach the bucket; on AWS the machine's own identity."""
+    if settings.s3_endpoint is None:
+        return f'region="{settings.aws_region}"'
+    scheme, _, place = str(settings.s3_endpoint).partition("://")
+    keys = (
+        [settings.secret(name) for name in ("s3_access_key", "s3_secret_key")] if show_passwords else ["KEY", "SECRET"]
+    )
+    return f'access_key="{keys[0]}", secret_key="{keys[1]}", endpoint_override="{place}", scheme="{scheme}"'

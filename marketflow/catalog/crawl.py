@@ -20,6 +20,7 @@ from marketflow.catalog.crawl_iceberg import Copy
 from marketflow.catalog.crawl_plan import Plan, plan
 from marketflow.catalog.glue_tables import METADATA, OWNER, PARTITION_COUNT, GluePartition, GlueTable
 from marketflow.catalog.layouts import LAYOUTS, database
+from marketflow.catalog.objects import every_object
 from marketflow.contracts.tables import LAKE_TABLES
 from marketflow.errors import CrawlError
 from marketflow.lake import readers
@@ -120,10 +121,9 @@ def _forget_copies(settings: Settings, s3: Any, tables: list[GlueTable], before:
         if table.format != "iceberg":
             continue
         prefix = crawl_iceberg.copies_prefix(settings, table.database, table.name)
-        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=settings.lake_bucket, Prefix=prefix)
-        for item in (item for page in pages for item in page.get("Contents", ())):
-            if f"s3://{settings.lake_bucket}/{item['Key']}" not in named:
-                s3.delete_object(Bucket=settings.lake_bucket, Key=item["Key"])
+        for one in every_object(s3, settings.lake_bucket, prefix):
+            if f"s3://{settings.lake_bucket}/{one.key}" not in named:
+                s3.delete_object(Bucket=settings.lake_bucket, Key=one.key)
 
 
 @contextmanager

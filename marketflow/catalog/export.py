@@ -1,8 +1,9 @@
 """`marketflow export features` and `export silver`: lake tables as plain Parquet, one file a folder.
 
-A folder is written again when the lake's data files behind it are others than those it was made from, and only then; a
-file of the lake is never changed, so its address stands for its rows. A folder's one object is put whole, so a reader
-sees the old rows or the new ones. What stands where is remembered beside the files, in `_exported.json`.
+A folder is written again when the lake's data files behind it are others than those it was made from, or what lies in
+it is not what was put there, and only then; a file of the lake is never changed, so its address stands for its rows. A
+folder's one object is put whole, so a reader sees the old rows or the new ones. What stands where is remembered beside
+the files, in `_exported.json`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,7 +22,7 @@ from botocore.exceptions import ClientError
 
 from marketflow.catalog.layouts import Layout
 from marketflow.catalog.objects import DataObject, digest, listed
-from marketflow.errors import CrawlError, LakeStateError
+from marketflow.errors import ConfigurationError, LakeStateError
 from marketflow.features.frames import ARROW_TYPES
 from marketflow.lake import readers
 from marketflow.settings import Settings
@@ -93,13 +94,15 @@ def export(settings: Settings, s3: Any, layout: Layout, scope: Scope | None = No
             made_from = digest(VERSION, *sorted(sources.get(values, ())))
             rows, size = 0, 0
             if values in sources:
-                if memory.holds(values, made_from, exists=values in there):
+                if memory.holds(values, made_from, there.get(values, ())):
                     counts["unchanged"] += 1
                     continue
                 table = _load(settings, layout, values, snapshot_id)
-                rows = table.num_rows
-                size = _put(s3, settings.lake_bucket, f"{prefix}{layout.path(values)}{FILE}", table) if rows else 0
-                memory.remember(values, made_from, rows)
+                rows, etags = table.num_rows, {}
+                if rows:
+                    key = f"{prefix}{layout.path(values)}{FILE}"
+                    size, etags[key] = _put(s3, settings.lake_bucket, key, table)
+                memory.remember(values, made_from, rows, etags)
             else:
                 memory.forget(values)
             stale = [one for one in there.get(values, ()) if not rows or not one.key.endswith(f"/{FILE}")]
@@ -114,32 +117,39 @@ def export(settings: Settings, s3: Any, layout: Layout, scope: Scope | None = No
 
 
 class Memory:
-    """What each folder was made from, kept in an object beside the folders."""
+    """What each folder was made from and what was put there, kept in an object beside the folders."""
 
-    def __init__(self, s3: Any, bucket: str, key: str, told: dict[str, list[Any]]) -> None:
+    def __init__(self, s3: Any, bucket: str, key: str, told: dict[str, Any]) -> None:
         """Use `of`."""
         self._s3, self._bucket, self._key = s3, bucket, key
         self._told, self._changed = told, False
 
     @classmethod
     def of(cls, s3: Any, bucket: str, key: str) -> Memory:
-        """What an earlier export left there; nothing, before the first."""
+        """What an earlier export left there; nothing, before the first, or where it cannot be read any more.
+
+        What is not remembered is written anew.
+        """
         try:
             told = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
         except ClientError as error:
             if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
                 raise
             told = {}
-        return cls(s3, bucket, key, told)
+        except ValueError:
+            told = {}
+        return cls(s3, bucket, key, told if isinstance(told, dict) else {})
 
-    def holds(self, values: tuple[str, ...], made_from: str, *, exists: bool) -> bool:
-        """Whether the folder was made from the same, and is still there where it has rows."""
-        source, rows = self._told.get("/".join(values), ("", 0))
-        return source == made_from and exists == bool(rows)
+    def holds(self, values: tuple[str, ...], made_from: str, there: Iterable[DataObject]) -> bool:
+        """Whether the folder was made from the same, and what is there now is what was put there and nothing else."""
+        told = self._told.get("/".join(values))
+        if not isinstance(told, list) or len(told) != len(("made_from", "rows", "etags")):
+            return False
+        return [told[0], told[2]] == [made_from, {one.key: one.etag for one in there}]
 
-    def remember(self, values: tuple[str, ...], made_from: str, rows: int) -> None:
-        """The folder now is of this."""
-        self._told["/".join(values)] = [made_from, rows]
+    def remember(self, values: tuple[str, ...], made_from: str, rows: int, etags: Mapping[str, str]) -> None:
+        """The folder now is of this, with these objects."""
+        self._told["/".join(values)] = [made_from, rows, dict(etags)]
         self._changed = True
 
     def forget(self, values: tuple[str, ...]) -> None:
@@ -220,25 +230,23 @@ def _load(settings: Settings, layout: Layout, values: tuple[str, ...], snapshot_
     return rows.cast(pa.schema(fields)).sort_by(order)
 
 
-def _put(s3: Any, bucket: str, key: str, table: pa.Table) -> int:
-    """Write the rows as one object, which is there whole or not at all; its size in bytes."""
+def _put(s3: Any, bucket: str, key: str, table: pa.Table) -> tuple[int, str]:
+    """Write the rows as one object, which is there whole or not at all; its size in bytes and its ETag."""
     with tempfile.TemporaryFile() as file:
         pq.write_table(table, file, compression="zstd", coerce_timestamps="us")
         size = file.tell()
         file.seek(0)
-        s3.put_object(Bucket=bucket, Key=key, Body=file)
-    return size
+        return size, str(s3.put_object(Bucket=bucket, Key=key, Body=file)["ETag"])
 
 
-def refuse_unknown_owner(layout: Layout, settings: Settings, owner: str | None) -> None:
+def refuse_unknown_owner(layouts: Sequence[Layout], settings: Settings, owner: str) -> None:
     """A misspelt product would export nothing without a word.
 
     Raises:
-        CrawlError: the lake has no row of this owner; the message names those that it has.
+        ConfigurationError: none of these tables has a row of this owner; the message names those that they have.
     """
-    if owner is None:
-        return
-    known = {str(one.partition[0]) for one in readers.data_files(settings, layout.table, ())}
+    known = {str(one.partition[0]) for layout in layouts for one in readers.data_files(settings, layout.table, ())}
     if owner not in known:
+        names = " or ".join(layout.table.qualified for layout in layouts)
         there = ", ".join(sorted(known)) or "none yet"
-        raise CrawlError(f"{layout.table.qualified} has no {layout.owner_column} {owner!r}; it has {there}")
+        raise ConfigurationError(f"no {layouts[0].owner_column} {owner!r} in {names}; there is {there}")

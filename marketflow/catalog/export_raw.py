@@ -66,9 +66,9 @@ def export_raw(
         counts = {"written": 0, "unchanged": 0, "removed": 0, "rows": 0, "bytes": 0}
         for day in sorted(day for day in days if wish.has(None, day, day + DAY)):
             folder = f"{prefix}ingest_date={day:%Y-%m-%d}/"
-            there = [one.key for one in listed(s3, settings.lake_bucket, folder)]
+            there = listed(s3, settings.lake_bucket, folder)
             made_from = digest(VERSION, str(part_bytes), *sorted(days[day]))
-            if memory.holds((f"{day:%Y-%m-%d}",), made_from, exists=bool(there)):
+            if memory.holds((f"{day:%Y-%m-%d}",), made_from, there):
                 counts["unchanged"] += 1
                 continue
             mine = sorted(hour for hour in hours if hour.replace(hour=0) == day)
@@ -77,9 +77,9 @@ def export_raw(
                 for row in _rows(settings, table, hour, snapshot_id):
                     parts.add(line(row, settings.topic_prefix))
             parts.close()
-            for key in set(there) - set(parts.keys):
+            for key in {one.key for one in there} - set(parts.etags):
                 s3.delete_object(Bucket=settings.lake_bucket, Key=key)
-            memory.remember((f"{day:%Y-%m-%d}",), made_from, parts.rows)
+            memory.remember((f"{day:%Y-%m-%d}",), made_from, parts.rows, parts.etags)
             counts["written"] += 1
             counts["rows"] += parts.rows
             counts["bytes"] += parts.bytes
@@ -93,7 +93,7 @@ class _Parts:
     def __init__(self, s3: Any, bucket: str, folder: str, part_bytes: int) -> None:
         self._s3, self._bucket, self._folder, self._limit = s3, bucket, folder, part_bytes
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - close() is called, and a lost one is gone with the process
-        self.keys: list[str] = []
+        self.etags: dict[str, str] = {}
         self.rows = self.bytes = 0
 
     def add(self, text: bytes) -> None:
@@ -108,12 +108,11 @@ class _Parts:
         self._file.close()
 
     def _put(self) -> None:
-        key = f"{self._folder}part-{len(self.keys):05}.jsonl"
+        key = f"{self._folder}part-{len(self.etags):05}.jsonl"
         self._file.seek(0)
-        self._s3.put_object(Bucket=self._bucket, Key=key, Body=self._file)
+        self.etags[key] = str(self._s3.put_object(Bucket=self._bucket, Key=key, Body=self._file)["ETag"])
         self._file.close()
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as above
-        self.keys.append(key)
 
 
 def _hours(settings: Settings, table: Table, snapshot_id: int) -> dict[datetime, set[str]]:

@@ -62,7 +62,8 @@ class Layout:
         Raises:
             CrawlError: its folders are not the layout's; the message names the file.
         """
-        folders = key.removeprefix(prefix).split("/")[:-1]
+        folder, _, _ = key.removeprefix(prefix).rpartition("/")
+        folders = folder.split("/") if folder else []
         pairs = [folder.partition("=") for folder in folders]
         if [name for name, _, _ in pairs] != [column.name for column in self.keys]:
             wanted = "/".join(f"{column.name}=…" for column in self.keys)
@@ -70,7 +71,12 @@ class Layout:
         found = tuple(unquote(value) for _, _, value in pairs)
         for column, value in zip(self.keys, found, strict=True):
             if not _fits(column, value):
-                raise CrawlError(f"{key}: {column.name}={value} is no {column.type}; rename the folder or delete it")
+                wanted = _WORDS.get(column.name, column.type)
+                raise CrawlError(f"{key}: {column.name}={value} is no {wanted}; rename the folder or delete it")
+        if self.path(found) != f"{folder}/":
+            raise CrawlError(
+                f"{key}: readers of the catalog look for it in {prefix}{self.path(found)}; move it there or delete it"
+            )
         return found
 
 
@@ -80,7 +86,13 @@ def _fits(column: GlueColumn, value: str) -> bool:
             return date.fromisoformat(value).isoformat() == value
         except ValueError:
             return False
-    return value.isdecimal() if column.type == "int" else bool(value)
+    if column.type == "int":  # an hour, of which each has one name
+        return value in _HOURS
+    return bool(value)
+
+
+_HOURS = {f"{hour:02}" for hour in range(24)}
+_WORDS = {"hour": "hour from 00 to 23"}
 
 
 FEATURES = Layout("features", TRADE_FEATURES, "product_id", "event_ts", hourly=True)

@@ -52,7 +52,8 @@ def load(
     earlier call returned: snapshots live for a day or, where a table is seldom written, for its last hundred commits.
 
     Raises:
-        ConfigurationError: no such table, column or snapshot, or a table without products or times.
+        ConfigurationError: no such table, column, product or snapshot, a start that is not before the end, or a table
+            without products or times.
     """
     from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual, LessThan
 
@@ -69,6 +70,7 @@ def load(
             raise ConfigurationError(f"{table} has no event time to choose by")
         bounds = ((GreaterThanOrEqual, "start", start), (LessThan, "end", end))
         conditions += [made(contract.hour_column, _moment(name, at)) for made, name, at in bounds if at is not None]
+        _must_be_before(start, end)
     known = {one.snapshot_id: one.committed_at for one in readers.snapshots(settings, contract)}
     if snapshot is not None and snapshot not in known:
         newest = ", ".join(f"{key} ({at:%Y-%m-%d %H:%M:%S})" for key, at in list(known.items())[:5]) or "none"
@@ -77,6 +79,8 @@ def load(
     row_filter = reduce(And, conditions) if conditions else None
     fetched = tuple(dict.fromkeys((*wanted, *contract.key)))
     rows = readers.load(settings, contract, row_filter=row_filter, columns=fetched, snapshot_id=read)
+    if product is not None and not rows.num_rows:
+        _must_be_known(settings, contract, product)
     return Loaded(pl.DataFrame(pl.from_arrow(rows)).sort(contract.key).select(wanted), read)
 
 
@@ -97,6 +101,20 @@ def _must_have(contract: Table, name: str) -> None:
     if name not in contract.column_names:
         raise ConfigurationError(
             f"{contract.qualified} has no column {name}; it has {', '.join(contract.column_names)}"
+        )
+
+
+def _must_be_before(start: Moment, end: Moment) -> None:
+    if start is not None and end is not None and _moment("start", start) >= _moment("end", end):
+        raise ConfigurationError(f"start {start} is not before end {end}")
+
+
+def _must_be_known(settings: Settings, contract: Table, product: str) -> None:
+    """No row of a product that is there is an answer; one that nobody has is a slip of the pen."""
+    products = {str(one.partition[0]) for one in readers.data_files(settings, contract, ())}
+    if contract.partitioning[:1] == ("product_id",) and products and product not in products:
+        raise ConfigurationError(
+            f"{contract.qualified} has no product {product!r}; it has {', '.join(sorted(products))}"
         )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from marketflow.errors import LakeStateError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +26,34 @@ def listed(s3: Any, bucket: str, prefix: str) -> list[DataObject]:
 
     Folders' own markers, and names with `_` or `.` in front, are none, as every engine has it.
     """
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     return sorted(
-        (
-            DataObject(item["Key"], item["Size"], item["ETag"], item["LastModified"])
-            for page in pages
-            for item in page.get("Contents", ())
-            if _is_data(item["Key"].removeprefix(prefix))
-        ),
+        (one for one in every_object(s3, bucket, prefix) if _is_data(one.key.removeprefix(prefix))),
         key=lambda one: one.key,
     )
+
+
+def every_object(s3: Any, bucket: str, prefix: str) -> Iterator[DataObject]:
+    """All objects below a prefix, whatever their names, a page of a thousand at a time.
+
+    Each page is asked for by the last key of the one before. boto3's own paginator hands back the server's token, which
+    s3proxy escapes where a key has a `=`: it got the first page again, and gave up.
+
+    Raises:
+        LakeStateError: the server says that there is more, and tells nothing of it.
+    """
+    after = ""
+    while True:
+        page = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, **({"StartAfter": after} if after else {}))
+        found = [
+            DataObject(item["Key"], item["Size"], item["ETag"], item["LastModified"])
+            for item in page.get("Contents", ())
+        ]
+        yield from found
+        if not page["IsTruncated"]:
+            return
+        if not found or found[-1].key <= after:
+            raise LakeStateError(f"s3://{bucket}/{prefix} cannot be listed beyond {after or 'its start'!r}")
+        after = found[-1].key
 
 
 def digest(*parts: str, objects: Iterable[DataObject] = ()) -> str:

@@ -77,7 +77,8 @@ def prove(settings: Settings, client: Any, ask_athena: AskAthena | None = None) 
             wrong.append(f"{table.qualified}: {error}")
     if wrong:
         raise CrawlError(
-            f"{len(wrong)} of {len(tables)} tables do not read: {'; '.join(wrong)}. `marketflow crawl --anew`"
+            f"{len(wrong)} of {len(tables)} tables do not read: {'; '.join(wrong)}. Delete the export's file that is "
+            "named, if one is: `marketflow export` writes it again. Then `marketflow crawl --anew`"
         )
     return proofs
 

@@ -10,6 +10,8 @@ Airflow nor PostgreSQL. It reads what the services' wrappers write down.
   by hand; one that fails again and again is one alert.
 - `airflow:PART`: the API server says for two minutes that a part is not well, or does not answer.
 - `layer:…`: late layers, every five minutes as long as a part of Airflow is not well, as Dag quality does otherwise.
+- `settings:wrong`: a setting that cannot be, such as a slip of the pen in `.env`: no Dag's task can begin then, nor say
+  so. This process goes on with those that it began with.
 
 Once a minute it also says again what is over, where the target of alerts did not take the word: docs/alerts.md.
 """
@@ -28,7 +30,7 @@ from pathlib import Path
 from marketflow import settings as configuration
 from marketflow.alerts import desk
 from marketflow.alerts.message import Alert
-from marketflow.errors import MarketflowError
+from marketflow.errors import ConfigurationError, MarketflowError
 from marketflow.services.backend import ServiceStatus, StackDownError
 from marketflow.services.state import State, read_state
 from marketflow.services.supervisor import SupervisorBackend
@@ -44,6 +46,7 @@ LATENESS_EVERY_S = 300.0
 REPEAT_EVERY_S = 60.0
 FAMILY = "ended:"
 AIRFLOW_FAMILY = "airflow:"
+SETTINGS_FAMILY = "settings:"
 
 
 @dataclass
@@ -131,6 +134,22 @@ class Patience:
         ]
 
 
+def wrong_settings() -> list[Alert]:
+    """What is wrong with the settings as they would be read now."""
+    try:
+        configuration.load()
+    except ConfigurationError as error:
+        return [
+            Alert(
+                key=f"{SETTINGS_FAMILY}wrong",
+                title="a setting is wrong: no Dag and no command can begin",
+                cause=str(error),
+                command="marketflow status",
+            )
+        ]
+    return []
+
+
 class Watch:
     """One process's looks; `say` gets every alert that was sent, ended or could not be."""
 
@@ -166,6 +185,7 @@ class Watch:
             tell_of_lateness(self.settings, say=_say)
             self.lateness_at = time.monotonic()
 
+        self._settle(SETTINGS_FAMILY, wrong_settings())
         if time.monotonic() - self.repeated_at >= REPEAT_EVERY_S:
             for outcome in desk.repeat_ends(self.settings):
                 _say(str(outcome))

@@ -41,7 +41,7 @@ def export_features(
     settings: Settings, product: str | None = None, start: str | None = None, end: str | None = None
 ) -> ExportReport:
     """Bring the features' plain copy up to date."""
-    return _export(settings, layouts.FEATURES, product, start, end)
+    return _export(settings, [layouts.FEATURES], product, start, end)[0]
 
 
 def export_silver(
@@ -51,7 +51,11 @@ def export_silver(
     start: str | None = None,
     end: str | None = None,
 ) -> list[ExportReport]:
-    """The same of silver's tables, all by default; of one product, of those that have products."""
+    """The same of silver's tables, all by default; of one product, of those that have products.
+
+    Raises:
+        ConfigurationError: none of them has the product, or the start is not before the end.
+    """
     names = [name.removeprefix("silver.") for name in tables or layouts.SILVER]
     unknown = sorted(set(names) - set(layouts.SILVER))
     if unknown:
@@ -62,7 +66,7 @@ def export_silver(
         if without and tables:
             raise ConfigurationError(f"--product: {without[0]} has no products")
         chosen = [one for one in chosen if one.owner_column == "product_id"]
-    return [_export(settings, one, product, start, end) for one in chosen]
+    return _export(settings, chosen, product, start, end)
 
 
 def export_raw(
@@ -70,19 +74,26 @@ def export_raw(
 ) -> list[ExportReport]:
     """Bronze as lines of JSON, every topic by default."""
     chosen = [raw.topic_of(name) for name in topics] if topics else list(TOPICS)
-    scope = Scope(None, _moment("--start", start), _moment("--end", end))
+    scope = _scope(None, start, end)
     with _said_plainly(settings):
         return [raw.export_raw(settings, s3.client(settings), one, scope) for one in chosen]
 
 
 def _export(
-    settings: Settings, layout: Layout, product: str | None, start: str | None, end: str | None
-) -> ExportReport:
-    scope = Scope(product, _moment("--start", start), _moment("--end", end))
+    settings: Settings, chosen: Sequence[Layout], product: str | None, start: str | None, end: str | None
+) -> list[ExportReport]:
+    scope = _scope(product, start, end)
     with _said_plainly(settings):
         if product is not None:
-            refuse_unknown_owner(layout, settings, product)
-        return export(settings, s3.client(settings), layout, scope)
+            refuse_unknown_owner(chosen, settings, product)
+        return [export(settings, s3.client(settings), one, scope) for one in chosen]
+
+
+def _scope(product: str | None, start: str | None, end: str | None) -> Scope:
+    first, after = _moment("--start", start), _moment("--end", end)
+    if first is not None and after is not None and first >= after:
+        raise ConfigurationError(f"--start {start} is not before --end {end}")
+    return Scope(product, first, after)
 
 
 def _moment(name: str, text: str | None) -> datetime | None:

@@ -10,6 +10,7 @@ import psycopg
 from confluent_kafka.error import KafkaError, KafkaException
 from psycopg import sql
 
+from marketflow.catalog.objects import every_object
 from marketflow.contracts.topics import TOPICS
 from marketflow.errors import ConfigurationError, SetupError
 from marketflow.settings import Settings
@@ -64,9 +65,5 @@ def _catalog(settings: Settings) -> None:
 def _files(settings: Settings) -> None:
     client = s3.client(settings)
     s3.create_bucket(settings)
-    pages = client.get_paginator("list_objects_v2").paginate(
-        Bucket=settings.lake_bucket, Prefix=f"warehouse/{settings.dataset}_"
-    )
-    for page in pages:
-        for item in page.get("Contents", ()):
-            client.delete_object(Bucket=settings.lake_bucket, Key=item["Key"])
+    for one in every_object(client, settings.lake_bucket, f"warehouse/{settings.dataset}_"):
+        client.delete_object(Bucket=settings.lake_bucket, Key=one.key)

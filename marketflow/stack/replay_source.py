@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from botocore.exceptions import ClientError
+
 from marketflow.catalog.objects import listed
 from marketflow.errors import ConfigurationError
 from marketflow.settings import Settings
@@ -21,7 +23,7 @@ def local(settings: Settings, names: Sequence[str]) -> Iterator[list[Path]]:
     """Paths of these files, those of the bucket copied below the home until the block ends.
 
     Raises:
-        ConfigurationError: a file is missing, or nothing is below an address.
+        ConfigurationError: a file is missing, nothing is below an address, or its bucket is not there.
     """
     missing = [name for name in names if not name.startswith(SCHEME) and not Path(name).exists()]
     if missing:
@@ -42,7 +44,12 @@ def _fetched(settings: Settings, address: str, folder: Path) -> Path:
     """All that is below an address of the bucket, in folders as there."""
     bucket, _, prefix = address.removeprefix(SCHEME).partition("/")
     client = s3.client(settings)
-    keys = [one.key for one in listed(client, bucket, prefix)]
+    try:
+        keys = [one.key for one in listed(client, bucket, prefix)]
+    except ClientError as error:
+        raise ConfigurationError(
+            f"{address} cannot be listed ({error}); the lake's bucket is {settings.lake_bucket}"
+        ) from error
     for key in keys:
         target = folder / key
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
+from confluent_kafka import KafkaException
 
 from marketflow.catalog import render as text
 from marketflow.contracts.topics import TOPICS
@@ -140,26 +141,48 @@ def collect(settings: Settings) -> Status:
                     f"dataset {running} runs in this home: its are the services, {settings.dataset} is at rest"
                 )
             hung = _hung(connection, services)
+            warnings += _open_alerts(connection)
             layers = layers_of(connection, now)
-            lag = lag_of(settings, connection)
+            lag, outage, of_kafka = _kafka(settings, connection)
             gaps = connection.execute("select count(*) from ops.trade_gap where status = 'open'").fetchone()
-        outage = outage_left(settings)
     except (psycopg.Error, MarketflowError) as error:
-        what = str(error) if isinstance(error, SetupError) else f"PostgreSQL or Kafka does not answer: {error}"
+        what = str(error) if isinstance(error, SetupError) else f"PostgreSQL does not answer: {error}"
         problems = [*_service_problems(services, set()), what]
         return Status(settings.dataset, services, free_disk_bytes=free, problems=problems)
     stopped = {name for name, _, _ in by_hand}
-    problems = [*_service_problems(services, stopped), *hung]
+    problems = [*_service_problems(services, stopped), *hung, *of_kafka]
     problems += [
         f"{layer.table_name} is complete through {layer.complete_through:%H:%M:%S} only, {layer.age_s / 60:.0f} min ago"
         for layer in layers
         if layer.late
     ]
-    problems += outage.warnings
+    problems += outage.warnings if outage else []
     if free < _FREE_DISK_WARNING_BYTES:
         problems.append(f"only {free / 1024**3:.1f} GiB of disk are free under {settings.home}")
     open_gaps = int(gaps[0]) if gaps else 0
     return Status(settings.dataset, services, layers, lag, open_gaps, outage, free, problems, warnings)
+
+
+def _kafka(
+    settings: Settings, connection: psycopg.Connection[tuple[Any, ...]]
+) -> tuple[dict[str, int], Outage | None, list[str]]:
+    """The lag and how long an outage there could be; while the broker is away or coming back, a problem instead."""
+    try:
+        return lag_of(settings, connection), outage_left(settings), []
+    except KafkaException as error:
+        return {}, None, [f"Kafka does not answer: {error.args[0].str()}; `marketflow logs kafka`"]
+
+
+def _open_alerts(connection: psycopg.Connection[tuple[Any, ...]]) -> list[str]:
+    """How many alerts are open, and the newest of them."""
+    rows = connection.execute(
+        "select title, opened_at from ops.alert where closed_at is null order by opened_at desc"
+    ).fetchall()
+    if not rows:
+        return []
+    title, opened_at = rows[0]
+    count = f"{len(rows)} alerts are open, the newest" if len(rows) > 1 else "an alert is open"
+    return [f"{count}: {title} (since {opened_at:%H:%M:%S} UTC); `marketflow alerts list`"]
 
 
 def _new_holes(connection: psycopg.Connection[tuple[Any, ...]]) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 
+from marketflow.cli_options import MOST_HOURS
 from marketflow.errors import MarketflowError
 from marketflow.settings import load
 from marketflow.verify.case import LAYERS
@@ -34,8 +35,8 @@ def _hours(text: str) -> float:
         found = float(text)
     except ValueError:
         found = math.nan
-    if not 0 < found < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no number of hours above 0")
+    if not 0 < found <= MOST_HOURS:
+        raise argparse.ArgumentTypeError(f"{text} is no number of hours above 0, and {MOST_HOURS:,.0f} at most")
     return found
 
 

@@ -155,5 +155,6 @@ def _nothing_compared(case: Case, gold: LakeTable) -> None:
         held = f'epoch_us("{HOUR_COLUMN[gold.name]}") // {HOUR_US} * {HOUR_US} >= {first}'
         if not gold.snapshots or not case.space.rows(f"select 1 from {gold.scan()} where {held} limit 1"):
             hours = _window(case, gold.name) // timedelta(hours=1)
-            reason = f"{gold.name} holds nothing in the last {hours:,} hours"
+            since = "" if gold.name in DAILY else f" in the last {hours:,} hours"
+            reason = f"{gold.name} holds nothing{since}"
     case.nothing_compared("postgres", gold.name, SILVER_OF[gold.name], reason=reason)

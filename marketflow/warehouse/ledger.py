@@ -211,6 +211,11 @@ def listed(
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
+def products(connection: Connection) -> list[str]:
+    """Those of which a hole was ever seen."""
+    return [product for (product,) in connection.execute("select distinct product_id from ops.trade_gap order by 1")]
+
+
 def open_holes(connection: Connection, venue: str, product_id: str | None = None) -> dict[str, list[tuple[int, int]]]:
     """Product to its open ranges, ascending."""
     holes: dict[str, list[tuple[int, int]]] = {}

@@ -61,14 +61,16 @@ def history(
     )
 
 
-def trend(settings: Settings, check_name: str | None, days: int) -> list[dict[str, Any]]:
-    """Days of each check, newest first."""
+def trend(settings: Settings, check_name: str | None, days: int, *, subject: str | None = None) -> list[dict[str, Any]]:
+    """Days of each check, newest first, of one check or of all, of one table or of all."""
     return _rows(
         settings,
         "select check_name, day, runs, passed, failed, unjudged, pass_rate_pct, worst_failing_rows, last_failing_rows "
         "from ops.quality_trend where (%(name)s::text is null or check_name = %(name)s) "
+        "and (%(subject)s::text is null "
+        "or check_name in (select check_name from ops.quality_result where subject = %(subject)s)) "
         "and day > (now() at time zone 'utc')::date - %(days)s order by day desc, check_name",
-        {"name": check_name, "days": days},
+        {"name": check_name, "subject": subject, "days": days},
     )
 
 

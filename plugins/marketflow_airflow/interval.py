@@ -15,6 +15,8 @@ from marketflow_airflow.form import refuse_unknown
 PARTITION = "partition"
 KEY_FORMATS = {"hour": "%Y-%m-%dT%H:%M:%S", "day": "%Y-%m-%d"}
 STEPS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+# a run is due at its window's end, by the clock of another machine perhaps
+CLOCKS_DIFFER = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,11 @@ def resolve(
 
     Raises:
         AirflowFailException: the run was given a key that the form does not have, or something that is no time; the
-            key and the parameter name different windows, or the key is not the start of one. Trying again won't help.
+            key and the parameter name different windows, or the key is not the start of one; the window is not over,
+            and a run that waits for it would hold up those after it. Trying again won't help.
     """
     refuse_unknown(context, known)
+    clock = now or datetime.now(UTC)
     run, asked = context["dag_run"], _asked(context.get("params") or {}, grain)
     keyed = of_key(run.partition_key, grain) if run.partition_key else None
     if keyed and asked and keyed != asked:
@@ -81,8 +85,15 @@ def resolve(
     elif asked:
         start, source = asked, "params"
     else:
-        start, source = _by_date(run, grain, now or run.run_after or datetime.now(UTC))
-    return Window(start, start + STEPS[grain], start.strftime(KEY_FORMATS[grain]), source)
+        if run.logical_date and run.logical_date > clock + CLOCKS_DIFFER:
+            raise AirflowFailException(f"the date {run.logical_date} is in the future")
+        start, source = _by_date(run, grain, now or run.run_after or clock)
+    end = start + STEPS[grain]
+    if end > clock + CLOCKS_DIFFER:
+        raise AirflowFailException(
+            f"the {grain} of {start:{KEY_FORMATS[grain]}} UTC is not over: ask again after {end}"
+        )
+    return Window(start, end, start.strftime(KEY_FORMATS[grain]), source)
 
 
 def _by_date(run: Any, grain: str, now: datetime) -> tuple[datetime, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +10,11 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from marketflow_airflow.form import refuse_unknown
+from marketflow_airflow.notify import KnownFailure
 from marketflow_airflow.service_round import Request
 from marketflow_airflow.services import StreamOperator
 from marketflow_airflow.stream_watch import STREAM
+from marketflow_airflow.trial import is_trial
 
 APPROVED_BY = "approved_by"
 APPROVE = "approve"
@@ -46,7 +47,7 @@ class ResetApproval(ApprovalOperator):
         if named:
             self.log.info("approved by %s, who started the run", named)
             return {"responded_by_user": {"name": named}}
-        if sys.argv[1:3] == ["dags", "test"]:
+        if is_trial():
             raise AirflowFailException(
                 "nobody can be asked in `airflow dags test`: give your name with "
                 f'-c \'{{"{APPROVED_BY}": "…"}}\', or trigger the Dag in the UI'
@@ -58,7 +59,7 @@ class ResetApproval(ApprovalOperator):
         try:
             return super().execute_complete(context, event)
         except HITLRejectException:
-            raise AirflowFailException("rejected: nothing was changed") from None
+            raise KnownFailure("rejected: nothing was changed") from None
 
 
 class StreamSwitch(StreamOperator):
@@ -76,11 +77,11 @@ class StreamSwitch(StreamOperator):
         """One round with this wish; returns the action."""
         ti = context["ti"]
         if self.action == "start" and not ti.xcom_pull(task_ids=STOP):
-            raise AirflowFailException("the stream was not stopped by this run, so it is not started either")
+            raise KnownFailure("the stream was not stopped by this run, so it is not started either")
         super().execute(context)
         if self.action == "start" and not ti.xcom_pull(task_ids=RESET):
             raise AirflowFailException(
-                "the checkpoint was not reset: the log of task reset says why. The stream was started"
+                "the checkpoint was not reset: the log of task reset says why. The stream is to run again"
             )
         return self.action
 

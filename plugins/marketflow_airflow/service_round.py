@@ -222,11 +222,15 @@ class Round:
 
     def well(self, worst: Mapping[str, Condition], statuses: Mapping[str, ServiceStatus]) -> list[str]:
         """Whose alert is over: those that run well, and those that are not to run at all."""
-        # one that was down and is not well for long enough yet is neither told of again nor over
+        # one that was down and is not well for long enough yet, or that waits for what it needs, is neither told of
+        # again nor over
         running = [
             one
-            for one in statuses
-            if one not in worst and one not in self.unsure and self.last_event(one) not in WRONG_EVENTS
+            for one, status in statuses.items()
+            if status.state == "running"
+            and one not in worst
+            and one not in self.unsure
+            and self.last_event(one) not in WRONG_EVENTS
         ]
         at_rest = {*self.services, *self.definitions} - statuses.keys() - self.failures.keys()
         return running + sorted(at_rest)

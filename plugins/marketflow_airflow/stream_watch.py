@@ -44,14 +44,17 @@ where query like 'bronze%%' and event = 'progress' and at > now() - interval '5 
 
 @dataclass(frozen=True)
 class Progress:
-    """What the stream has said. Rates are of bronze over the last five minutes."""
+    """What the stream has said. Rates are of bronze over the last five minutes.
+
+    `terminated` has for each query whose newest word is that it ended, when, and why.
+    """
 
     newest_at: datetime | None
     newest_event: str | None
     lag_messages: int
     input_rows_per_s: float
     processed_rows_per_s: float
-    terminated: dict[str, str]
+    terminated: dict[str, tuple[datetime, str]]
 
     def silence(self, now: datetime, uptime_s: float) -> timedelta:
         """How long nothing was said; what was said before the start counts for nothing."""
@@ -76,8 +79,8 @@ def read(connection: psycopg.Connection[Any], end_offsets: Offsets) -> Progress:
     newest = connection.execute(_NEWEST).fetchone()
     rates = connection.execute(_RATES).fetchone() or (0, 0)
     terminated = {
-        query: error or "it was stopped"
-        for query, event, _, _, _, error in connection.execute(_QUERIES).fetchall()
+        query: (at, error or "it was stopped")
+        for query, event, at, _, _, error in connection.execute(_QUERIES).fetchall()
         if event == "terminated"
     }
     return Progress(
@@ -142,9 +145,11 @@ def conditions(progress: Progress, now: datetime, uptime_s: float) -> list[Condi
     if silence > SILENT_AFTER:
         detail = f"No batch started, ended or idled for {silence.total_seconds():.0f} s."
         found.append(Condition(STREAM, "silent", detail))
-    if progress.terminated:
-        ended = "; ".join(f"{query} ended: {why[:200]}" for query, why in sorted(progress.terminated.items()))
-        found.append(Condition(STREAM, "behind", f"{ended}."))
+    # what ended with the process before this one is to be expected
+    began = now - timedelta(seconds=uptime_s)
+    ended = [f"{query} ended: {why[:200]}" for query, (at, why) in sorted(progress.terminated.items()) if at > began]
+    if ended:
+        found.append(Condition(STREAM, "behind", f"{'; '.join(ended)}."))
     limit = max(float(BEHIND_MESSAGES), BEHIND_AFTER_S * progress.input_rows_per_s)
     if progress.lag_messages > limit:
         detail = (

@@ -76,6 +76,31 @@ def test_a_run_by_hand_has_one_window_by_when_it_was_asked_for_also_in_a_later_t
     assert (later.start, later.source) == (FIVE, "logical_date"), "somebody asks for a time in the past"
 
 
+@pytest.mark.parametrize(
+    ("asked", "grain", "words"),
+    [
+        (
+            {"asked": "2030-01-01T00:00:00Z"},
+            "hour",
+            "2030-01-01T00:00:00 UTC is not over: ask again after 2030-01-01 01",
+        ),
+        ({"asked": "2026-11-20T07:00:00Z"}, "hour", "the hour of 2026-11-20T07:00:00 UTC is not over"),
+        ({"key": "2026-11-20T07:00:00"}, "hour", "is not over"),
+        ({"key": "2026-11-20"}, "day", "the day of 2026-11-20 UTC is not over: ask again after 2026-11-21"),
+        ({"logical_date": NOW + 3 * HOUR}, "hour", "is in the future"),
+    ],
+)
+def test_what_is_not_over_is_refused_at_once_and_holds_up_no_run_after_it(asked, grain, words):
+    with pytest.raises(AirflowFailException, match=words):
+        resolve(context(**asked), grain, now=NOW)
+
+
+def test_a_run_of_the_schedule_that_begins_on_the_second_by_a_slower_clock_is_not_refused():
+    seven = datetime(2026, 11, 20, 7, tzinfo=UTC)
+    window = resolve(context(key="2026-11-20T06:00:00"), "hour", now=seven - timedelta(seconds=40))
+    assert window.end == seven
+
+
 def test_the_key_wins_over_a_logical_date():
     window = resolve(context(key="2026-11-20T05:00:00", logical_date=NOW), "hour", now=NOW)
     assert (window.start, window.source) == (FIVE, "partition_key")

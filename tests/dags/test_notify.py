@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -77,6 +78,19 @@ def test_a_refused_publication_is_posted_with_the_check_and_the_command_that_men
     # Dag quality has told of each check itself
     notify.AlertNotifier("quality.checks failed").notify(refused(told=True) | {"ti": SimpleNamespace(task_id="checks")})
     assert len(webhook.bodies) == 1
+
+
+def test_nobody_is_told_of_what_a_person_decided_nor_of_a_run_that_somebody_tries(webhook, monkeypatch):
+    failed = notify.AlertNotifier("stream_reset.approve failed")
+    failed.notify(CONTEXT | {"exception": notify.KnownFailure("rejected: nothing was changed")})
+    assert webhook.bodies == []
+    failed.notify(CONTEXT)
+    with monkeypatch.context() as trial:
+        trial.setattr(sys, "argv", ["airflow", "dags", "test", "gold_bars"])
+        failed.notify(CONTEXT | {"ti": SimpleNamespace(task_id="another")})
+        notify.RecoveryNotifier().notify(CONTEXT)
+        notify.deadline_met(CONTEXT)
+    assert webhook.said("key", "status") == [("task:gold_bars.rewrite_hours", "firing")]
 
 
 def test_the_triggerer_may_post_too(webhook):

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from marketflow_airflow import services
 from marketflow_airflow.defaults import START
+from marketflow_airflow.notify import KnownFailure
 from marketflow_airflow.reset import ResetApproval, StreamSwitch, approver
 
 
@@ -57,7 +58,7 @@ def test_a_key_that_the_form_has_not_is_refused():
 
 def test_who_rejects_ends_the_run_for_good():
     event = {"chosen_options": ["Reject"], "params_input": {}, "responded_by_user": {"id": "1", "name": "ada"}}
-    with pytest.raises(AirflowFailException, match="rejected: nothing was changed"):
+    with pytest.raises(KnownFailure, match="rejected: nothing was changed"):
         approval().execute_complete(context(), event | {"responded_at": START})
 
 
@@ -65,7 +66,7 @@ def test_the_stream_is_started_again_whatever_became_of_the_reset_and_the_run_sa
     asked = []
     monkeypatch.setattr(services.ServicesOperator, "execute", lambda self, given: asked.append(self._request(given)))
     start = StreamSwitch(task_id="start", action="start")
-    with pytest.raises(AirflowFailException, match="not stopped by this run"):
+    with pytest.raises(KnownFailure, match="not stopped by this run"):  # why not has been told
         start.execute(context(approved_by="ada"))
     assert asked == []
     with pytest.raises(AirflowFailException, match="not reset"):

@@ -54,7 +54,8 @@ class Bucket:
         self.client.delete_object(Bucket=self.settings.lake_bucket, Key=key)
 
     def keys(self, prefix: str) -> list[str]:
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.settings.lake_bucket, Prefix=prefix)
+        # the older call, which the library does not use, pages by the keys themselves
+        pages = self.client.get_paginator("list_objects").paginate(Bucket=self.settings.lake_bucket, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", ())]
 
     def empty(self, prefix: str | None = None) -> None:

@@ -227,6 +227,10 @@ def test_a_query_that_ended_while_the_others_go_on_is_told(world):
     assert [one.detail for one in stream_watch.conditions(found, now, 3600.0)] == [
         "live_prices ended: PSQLException: connection refused."
     ]
+    # of a stream that a person has restarted since, it is no news
+    later = now + MINUTE
+    assert stream_watch.conditions(found, later, 30.0) == []
+    assert stream_watch.conditions(found, later, 90.0) != []
     assert services.KAFKA_CONNECTION_ID == "marketflow_kafka"
     assert os.environ["AIRFLOW_CONN_MARKETFLOW_KAFKA"]
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from marketflow import cli, cli_quality
 from marketflow.alerts import desk
 from marketflow.alerts.message import Alert
 from marketflow.alerts.store import file_of
@@ -122,6 +124,19 @@ def test_what_becomes_worse_is_told_at_once_and_again_where_the_target_did_not_t
         ("resolved", "it is hung"),
     ]
     assert [(row["times_seen"], row["failed_sends"]) for row in kept(settings)] == [(5, 1)]
+
+
+def test_a_person_may_end_what_nothing_else_ends(
+    settings: Settings, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_quality, "_settings", lambda: settings)
+    key = "task:stream_reset.reset"
+    desk.tell(settings, Alert(key, "stream_reset.reset failed"))
+    done = CliRunner().invoke(cli.app, ["alerts", "end", key])
+    assert (done.exit_code, done.output) == (0, f"alert {key}: recovered, kept in postgres\n")
+    assert hook.said("key", "status") == [(key, "firing"), (key, "resolved")]
+    again = CliRunner().invoke(cli.app, ["alerts", "end", key])
+    assert f"no alert {key} is open" in str(again.exception)
 
 
 def test_a_target_that_refuses_is_counted_tried_again_and_raises_nothing(settings: Settings, hook: Receiver) -> None:

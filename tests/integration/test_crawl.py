@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pyarrow as pa
 import pytest
-from catalog_stage import Bucket, columns, everything, glue_server
+from catalog_stage import Bucket, columns, everything, glue_server, parquet
 
 from marketflow.catalog.crawl import CrawlReport, crawl
+from marketflow.catalog.glue_tables import FILES
+from marketflow.catalog.objects import every_object
 from marketflow.catalog.prove import Proof, prove
 from marketflow.errors import BusyError, CrawlError
 from marketflow.settings import Settings
@@ -18,6 +21,7 @@ from marketflow.warehouse import schema
 from marketflow.warehouse.locks import table_lock
 
 DAY = "2026-11-20"
+FIRST = (("BTC-USD", 5), ("BTC-USD", 6), ("ETH-USD", 5))
 PRICES = pa.array([Decimal("1.5"), Decimal("2.25")], pa.decimal128(38, 18))
 TIMES = pa.array([1_700_000_000_000_000, 1_700_000_001_000_000], pa.timestamp("us", tz="UTC"))
 
@@ -44,7 +48,7 @@ def bucket(settings: Settings) -> Bucket:
         client.delete_database(Name=database["Name"])
     made = Bucket(settings)
     made.empty()
-    for product, hour in (("BTC-USD", 5), ("BTC-USD", 6), ("ETH-USD", 5)):
+    for product, hour in FIRST:
         made.put(made.key(product, DAY, hour), rows())
     return made
 
@@ -157,6 +161,22 @@ def test_a_type_without_a_place_in_the_catalog_and_names_that_differ_by_case_are
     bucket.put(bucket.key("BTC-USD", DAY, 5), {"Price": PRICES, "price": PRICES})
     with pytest.raises(CrawlError, match="two of its columns have one name"):
         crawled(bucket)
+
+
+def test_more_files_than_one_page_of_a_listing_tells_are_all_found(bucket: Bucket) -> None:
+    # a folder that sorts before those of one digit, names that sort around its own slash, characters that are escaped
+    names = ["a b", "a+b", "a=b", "a", "a-b", "a.b", "aé", *(f"part-{number}" for number in range(2_100))]
+    body = parquet(rows())
+    with ThreadPoolExecutor(8) as pool:
+        keys = [bucket.key(product, DAY, 5, f"{name}.parquet") for product in ("BTC-USD", "BTC") for name in names]
+        list(pool.map(lambda key: bucket.put_bytes(key, body), keys))
+    report = crawled(bucket)
+    there = {key for key in bucket.keys(bucket.prefix) if key.endswith(".parquet")}
+    assert there == {*keys, *(bucket.key(product, DAY, hour) for product, hour in FIRST)}
+    table, _ = said(bucket)
+    assert (table["Parameters"][FILES], report.partitions) == (str(len(there)), 4)
+    listed = [one.key for one in every_object(bucket.client, bucket.settings.lake_bucket, bucket.prefix)]
+    assert sorted(listed) == sorted(there)
 
 
 def test_markers_and_hidden_files_are_no_data(bucket: Bucket) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from catalog_stage import Bucket, columns, everything, glue_server
 from lake_rows import NOON, append, rows
 from pyspark.sql import SparkSession
 
-from marketflow.catalog import layouts
+from marketflow.catalog import connect, layouts
 from marketflow.catalog.crawl import crawl
 from marketflow.catalog.export import ExportReport, Scope, export
 from marketflow.catalog.prove import prove
@@ -23,9 +24,10 @@ from marketflow.contracts.columns import Table
 from marketflow.contracts.gold import TRADE_FEATURES
 from marketflow.contracts.silver import ASSET_PRICES, CANDLES, QUOTES, TRADES
 from marketflow.contracts.tables import LAKE_TABLES
-from marketflow.errors import CrawlError
+from marketflow.errors import ConfigurationError, CrawlError
 from marketflow.lake import readers
 from marketflow.settings import Settings
+from marketflow.stack import catalog as stack_catalog
 from marketflow.stack import glue
 
 
@@ -210,9 +212,20 @@ def test_a_second_export_writes_nothing_and_a_changed_hour_alone_is_written_agai
     assert (report.written, report.unchanged, report.rows) == (1, 1, 10)
     changed = {key for key, what in etags(bucket).items() if before.get(key) != what and key.endswith(".parquet")}
     assert changed == {bucket.key("BTC-USD", "2026-11-20", 13)}
-    # a file that somebody deleted is written again, one that somebody put there is taken away
+    # a file that somebody deleted or changed is written again, one that somebody put there is taken away
+    sound = parquet_at(bucket, bucket.key("BTC-USD", "2026-11-20", 12))
     bucket.delete(bucket.key("BTC-USD", "2026-11-20", 12))
     assert exported(bucket).written == 1
+    bucket.put_bytes(bucket.key("BTC-USD", "2026-11-20", 12), b"no Parquet")
+    bucket.put_bytes(bucket.key("BTC-USD", "2026-11-20", 13, "part-1.parquet"), b"another")
+    report = exported(bucket)
+    assert (report.written, report.unchanged) == (2, 0)
+    assert parquet_at(bucket, bucket.key("BTC-USD", "2026-11-20", 12)).equals(sound)
+    assert len([key for key in bucket.keys(bucket.prefix) if key.endswith(".parquet")]) == 2
+    for damage in (b"{", b"[]", b'{"BTC-USD/2026-11-20/12": 5, "BTC-USD/2026-11-20/13": ["x", 1]}'):
+        bucket.put_bytes(f"{bucket.prefix}_exported.json", damage)
+        assert exported(bucket).written == 2, damage
+        assert exported(bucket).unchanged == 2, damage
     lake.sql(f"delete from lake.sim_gold.trade_features where event_ts >= timestamp '{HOURS[1].isoformat()}'")
     report = exported(bucket)
     assert (report.written, report.removed) == (0, 1)
@@ -235,6 +248,31 @@ def test_a_scope_narrows_an_export_to_whole_folders_and_a_strangers_file_is_name
     bucket.put_bytes(f"{bucket.prefix}year=2026/x.parquet", b"")
     with pytest.raises(CrawlError, match=r"year=2026/x.parquet: its folders are not"):
         exported(bucket)
+
+
+def test_one_products_silver_is_exported_though_not_every_table_has_it(lake: SparkSession, bucket: Bucket) -> None:
+    data = rows(TRADES, 2, event_ts=[NOON, NOON], product_id=["BTC-USD", "ETH-USD"])
+    append(lake, bucket.settings, TRADES, data)
+    reports = stack_catalog.export_silver(bucket.settings, product="BTC-USD")
+    assert [one.rows for one in reports] == [1, 0, 0]
+    for asked, words in (
+        ({"product": "BTC-USDD"}, "no product_id 'BTC-USDD' in silver.trades or .*; there is BTC-USD, ETH-USD"),
+        ({"product": "BTC-USD", "tables": ["candles"]}, "no product_id 'BTC-USD' in silver.candles; there is none yet"),
+        ({"start": "2026-11-21", "end": "2026-11-20T23:00Z"}, "--start 2026-11-21 is not before --end"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            stack_catalog.export_silver(bucket.settings, **asked)
+
+
+def test_the_printed_line_opens_the_export(lake: SparkSession, bucket: Bucket) -> None:
+    append(lake, bucket.settings, TRADE_FEATURES, features("BTC-USD", 7))
+    exported(bucket)
+    assert bucket.settings.secret("s3_secret_key") not in connect.lines(bucket.settings)
+    text = connect.lines(bucket.settings, show_passwords=True)
+    block = text.partition("Plain exports")[2].partition("\n\n")[0]
+    known: dict[str, Any] = {}
+    exec(textwrap.dedent(block.partition("\n")[2]), known)
+    assert known["features"].to_table().num_rows == 7
 
 
 @pytest.mark.parametrize("table", [TRADES, QUOTES, CANDLES, ASSET_PRICES], ids=lambda one: one.name)

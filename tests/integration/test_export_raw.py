@@ -90,6 +90,10 @@ def test_days_are_lines_in_order_in_parts_and_only_a_changed_day_is_written_agai
     assert parts[0].endswith("/part-00000.jsonl")
     assert len(parts) > 1
     assert export() == (0, 2, 0)
+    # a part that somebody changed is written again
+    bucket.put_bytes(parts[1], b"{}")
+    assert export() == (1, 1, 20)
+    assert [one["offset"] for one in lines(bucket, "2026-11-20")] == [row["offset"] for row in first]
     put(lake, bucket, TRADES, 23, 1, hour=13)
     assert export() == (1, 1, 4)
     assert [one["offset"] for one in lines(bucket, "2026-11-21")] == [20, 21, 22, 23]
@@ -130,6 +134,11 @@ def test_an_address_with_nothing_below_it_and_a_missing_file_are_named(embedded:
     with (
         pytest.raises(ConfigurationError, match="s3://lake/nowhere/: nothing is there"),
         replay_source.local(embedded, ["s3://lake/nowhere/"]),
+    ):
+        pass
+    with (
+        pytest.raises(ConfigurationError, match=r"s3://elsewhere/x cannot be listed .*; the lake's bucket is lake"),
+        replay_source.local(embedded, ["s3://elsewhere/x"]),
     ):
         pass
     with (

@@ -11,13 +11,16 @@ import os
 import pickle
 import signal
 import sys
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
 from airflow.sdk.exceptions import AirflowException
 
+from marketflow.services import supervisor
 from marketflow.stack import sources, status
+from marketflow.stack.servers import free_ports
 from marketflow.warehouse.connection import connect
 from tests.integration.airflow_services_world import services_world
 from tests.integration.lifecycle_stage import Producers, impatient
@@ -72,7 +75,7 @@ def hang_for_long(world, producers):
 
 
 def test_a_hung_producer_is_restarted_by_the_second_round_that_finds_it_so_and_its_alert_ends_when_it_answers(
-    world, producers
+    world, producers, monkeypatch
 ):
     hung = world.pid()
     hang_for_long(world, producers)
@@ -94,11 +97,30 @@ def test_a_hung_producer_is_restarted_by_the_second_round_that_finds_it_so_and_i
     assert kinds(world) == ["started", "hung", "restarted"]
     assert "An earlier round found it so already." in world.events()[-1][1]
     assert [over for _, _, over in world.alerts()] == [False]  # nobody knows yet whether it helped
+    with monkeypatch.context() as patch:
+        real = supervisor._status
+        waits = {"state": "starting", "since": datetime.now(UTC), "detail": "waits for 127.0.0.1:1 (20 s)"}
+        patch.setattr(supervisor, "_status", lambda *given: replace(real(*given), **waits))
+        world.round(feeds())
+    assert [over for _, _, over in world.alerts()] == [False]  # what waits to begin is not well
+    open_alert = "an alert is open: producer-coinbase is hung (since "
+    assert any(open_alert in one for one in status.collect(world.settings).warnings)
 
     eventually(lambda: producers.answers(COINBASE), "the new one to answer")
     world.round(feeds())
     assert [over for _, _, over in world.alerts()] == [True]
     assert kinds(world) == ["started", "hung", "restarted"]
+
+
+def test_status_says_that_kafka_is_away_and_what_it_knows_without_it(world):
+    world.services()
+    world.execute("insert into ops.layer_mark (table_name, complete_through) values ('silver.trades', now())")
+    away = world.settings.model_copy(update={"kafka_port": free_ports(1)[0]})
+    found = status.collect(away)
+    assert [one.partition(":")[0] for one in found.problems if "Kafka" in one] == ["Kafka does not answer"]
+    assert [one.table_name for one in found.layers] == ["silver.trades"]
+    assert (found.lag_messages, found.outage) == ({}, None)
+    assert "Kafka can bridge unknown" in status.render(found)
 
 
 def test_a_simulated_exchange_that_stands_still_is_restarted_by_the_second_round_too(world, tmp_path, monkeypatch):

@@ -74,7 +74,13 @@ def test_the_columns_are_the_union_of_the_files_whatever_they_lack(files: list[d
         ("x/part-0.parquet", "its folders are not"),
         ("x/product_id=A/event_date=2026-13-20/hour=05/f.parquet", "event_date=2026-13-20 is no date"),
         ("x/product_id=A/event_date=20261120/hour=05/f.parquet", "event_date=20261120 is no date"),
-        ("x/product_id=A/event_date=2026-11-20/hour=five/f.parquet", "hour=five is no int"),
+        ("x/product_id=A/event_date=2026-11-20/hour=five/f.parquet", "hour=five is no hour from 00 to 23"),
+        ("x/product_id=A/event_date=2026-11-20/hour=24/f.parquet", "hour=24 is no hour from 00 to 23"),
+        ("x/product_id=A/event_date=2026-11-20/hour=5/f.parquet", "hour=5 is no hour from 00 to 23"),
+        (
+            "x/product_id=A B/event_date=2026-11-20/hour=05/f.parquet",
+            "x/product_id=A%20B/event_date=2026-11-20/hour=05/",
+        ),
         ("x/product_id=/event_date=2026-11-20/hour=05/f.parquet", "product_id= is no string"),
     ],
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from marketflow.quality.watch import (
     AIRFLOW_PATIENCE_S,
     WELL_AFTER_S,
@@ -13,6 +15,7 @@ from marketflow.quality.watch import (
     ended,
     read_memory,
     write_memory,
+    wrong_settings,
 )
 from marketflow.services.backend import ServiceState, ServiceStatus
 from marketflow.services.state import State
@@ -91,3 +94,13 @@ def test_a_part_of_airflow_is_told_of_after_two_minutes_and_a_short_illness_is_n
     assert (alert.key, alert.command) == ("airflow:scheduler", "marketflow logs airflow-scheduler")
     assert patience.unwell(well, 300.0) == []
     assert patience.unwell(sick, 310.0) == [], "its patience begins anew"
+
+
+def test_a_setting_that_cannot_be_is_told_until_it_can_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MARKETFLOW_HOME", str(tmp_path))
+    monkeypatch.setenv("MARKETFLOW_SOURCES", "coinbase_exchange,nonsense")
+    (alert,) = wrong_settings()
+    assert alert.key == "settings:wrong"
+    assert "unknown source nonsense" in alert.cause
+    monkeypatch.setenv("MARKETFLOW_SOURCES", "coinbase_exchange")
+    assert wrong_settings() == []
