@@ -114,7 +114,9 @@ def test_a_hung_producer_is_restarted_by_the_second_round_that_finds_it_so_and_i
 
 def test_status_says_that_kafka_is_away_and_what_it_knows_without_it(world):
     world.services()
-    world.execute("insert into ops.layer_mark (table_name, complete_through) values ('silver.trades', now())")
+    world.execute(
+        "insert into ops.layer_mark (table_name, complete_through, updated_at) values ('silver.trades', now(), now())"
+    )
     away = world.settings.model_copy(update={"kafka_port": free_ports(1)[0]})
     found = status.collect(away)
     assert [one.partition(":")[0] for one in found.problems if "Kafka" in one] == ["Kafka does not answer"]

@@ -231,7 +231,7 @@ def test_a_bar_that_is_not_of_its_trades_fails_its_check_and_is_told_until_it_is
     assert {one["check_name"] for one in quality_results.trend(settings, None, 14, subject="gold.bars")} == {
         row["check_name"] for row in quality_results.history(settings, None, 1000, subject="gold.bars")
     }
-    assert quality_results.trend(settings, None, 14, subject="gold.price_metrics") == []
+    assert quality_results.trend(settings, None, 14, subject="gold.nothing") == []
     (day,) = quality_results.trend(settings, "bars_are_of_trades", 14)
     assert {name: day[name] for name in ("runs", "passed", "failed", "unjudged", "last_failing_rows")} == {
         "runs": 3,
