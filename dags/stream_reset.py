@@ -59,7 +59,11 @@ def stream_reset():
         task_id=APPROVE,
         subject="Begin the stream's checkpoint anew behind what bronze holds?",
         body="Where each query would begin, and how many records of Kafka it would read then:\n\n"
-        "{{ ti.xcom_pull(task_ids='plan') }}",
+        "{% for one in ti.xcom_pull(task_ids='plan') %}"
+        "- **{{ one.query }}**: {{ one.unread }} records of {{ one.topic }}, from offset"
+        "{% for partition, offset in one.offsets.items() %}"
+        "{{ ',' if not loop.first }} {{ offset }} of partition {{ partition }}"
+        "{% endfor %}\n{% endfor %}",
         response_timeout=timedelta(hours=20),
         retries=1,
     )

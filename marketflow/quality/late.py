@@ -44,8 +44,6 @@ _MADE_OF = {
     "gold.product_day": ("gold.bars",),
 }
 _DAG_OF = {"gold.product_day": "gold_daily"}
-# Dag gold_daily runs once a day, so its table is a day behind between two runs
-_DAILY = {"gold.product_day": timedelta(hours=27)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +122,7 @@ def find(settings: Settings, *, now: datetime | None = None) -> list[Late]:
 
 def causes(facts: Facts, now: datetime) -> list[Late]:
     """The late ones among the layers, each with its cause. What is late because an earlier layer is says so."""
-    late = {layer.table_name: layer for layer in facts.layers if _is_late(layer)}
+    late = {layer.table_name: layer for layer in facts.layers if layer.late}
     found = []
     for name, layer in sorted(late.items(), key=lambda item: ("bsg".index(item[0][0]), item[0])):
         cause, command = _cause(name, late, facts, now)
@@ -146,11 +144,6 @@ def _late_before(name: str, late: Mapping[str, Layer]) -> list[str]:
     """The late ones among the tables that it is made of, the oldest first."""
     found = [source for source in _MADE_OF.get(name, ()) if source in late]
     return sorted(found, key=lambda source: -late[source].age_s)
-
-
-def _is_late(layer: Layer) -> bool:
-    limit = _DAILY.get(layer.table_name)
-    return layer.late if limit is None else layer.age_s > limit.total_seconds()
 
 
 def _cause(name: str, late: Mapping[str, Layer], facts: Facts, now: datetime) -> tuple[str, str]:

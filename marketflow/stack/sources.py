@@ -222,7 +222,7 @@ def _row(source: Source, now: datetime) -> tuple[Any, ...]:
     return (
         source.service,
         f"{source.state}, hung" if source.hung else source.state,
-        "never" if age is None else f"{text.age(age)} ago",
+        f"{text.age(age)} ago" if age is not None else "never" if source.state == "running" else "",
         source.messages_per_s,
         source.messages,
         source.reconnects,

@@ -38,6 +38,19 @@ def test_the_plan_comes_first_and_nothing_is_stopped_before_the_approval(dags):
     assert dag.timetable.can_be_scheduled is False
 
 
+def test_who_is_asked_reads_where_each_query_would_begin_in_plain_words(dags):
+    plan = [
+        {"query": "bronze_trades_raw", "topic": "sim.crypto.trades.raw", "offsets": {"0": 120, "1": 7}, "unread": 9},
+        {"query": "bronze_ticker_raw", "topic": "sim.crypto.ticker.raw", "offsets": {"0": 5}, "unread": 0},
+    ]
+    task = dags["stream_reset"].get_task("approve").prepare_for_execution()
+    task.render_template_fields(context(plan=plan) | {"dag": dags["stream_reset"]})
+    assert task.body.splitlines()[2:] == [
+        "- **bronze_trades_raw**: 9 records of sim.crypto.trades.raw, from offset 120 of partition 0, 7 of partition 1",
+        "- **bronze_ticker_raw**: 0 records of sim.crypto.ticker.raw, from offset 5 of partition 0",
+    ]
+
+
 def test_a_name_in_the_form_is_the_approval():
     said = approval().execute(context(approved_by=" ada "))
     assert approver(context(approve=said)) == "ada"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from marketflow.quality.late import Facts, alerts, causes
-from marketflow.stack.status import Layer
+from marketflow.stack.status import Layer, late_after
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 RUNNING = dict.fromkeys(
@@ -26,7 +26,7 @@ WELL = Facts(
         layer("bronze.trades_raw", 0.5, False),
         layer("silver.trades", 4, False, 4),
         layer("gold.bars", 30, False),
-        layer("gold.product_day", 60 * 24, True),  # of yesterday: not late before the next day's run
+        layer("gold.product_day", 60 * 24, False),
     ],
     services=RUNNING,
     lag={"sim.crypto.trades.raw": 12},
@@ -36,6 +36,15 @@ WELL = Facts(
 BRONZE_LATE = replace(WELL, layers=[layer("bronze.trades_raw", 20, True), layer("silver.trades", 25, True)])
 SILVER_LATE = replace(WELL, layers=[layer("bronze.trades_raw", 0.5, False), layer("silver.trades", 25, True)])
 SCHEDULER = "marketflow logs airflow-scheduler"
+
+
+@pytest.mark.parametrize(
+    ("table", "minutes"),
+    # of a daily table that of yesterday is the newest until the next day's run is over
+    [("bronze.trades_raw", 3), ("silver.quotes", 15), ("gold.bars", 80), ("gold.product_day", 27 * 60)],
+)
+def test_how_far_behind_a_table_may_be(table: str, minutes: int) -> None:
+    assert late_after(table) == timedelta(minutes=minutes)
 
 
 def test_where_nothing_is_late_nothing_is_said() -> None:
