@@ -155,8 +155,9 @@ def gaps(
 
     with connect(settings.load(), "marketflow_reader") as connection:
         rows = ledger.listed(connection, open_only=not show_all, product_id=product, limit=limit)
-        if product is not None and product not in {*PRODUCTS, *ledger.products(connection)}:
-            raise ConfigurationError(f"--product {product}: there is {', '.join(sorted(PRODUCTS))}")
+        known = {*PRODUCTS, *ledger.products(connection)}
+        if product is not None and product not in known:
+            raise ConfigurationError(f"--product {product}: there is {', '.join(sorted(known))}")
     _emit(rows, as_json, lambda: typer.echo(render.records(rows)))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +38,7 @@ from marketflow.contracts.products import PRODUCTS, VS_CURRENCIES
 from marketflow.contracts.sources import SOURCES, Source
 from marketflow.errors import ConfigurationError
 from marketflow.paths import PROJECT_FOLDER
-from marketflow.settings_words import StackFile, all_known, refuse_unknown_names, sentence
+from marketflow.settings_words import StackFile, all_known, dotenv_file, refuse_unknown_names, sentence
 
 Dataset = Literal["sim", "live", "replay"]
 Deployment = Literal["embedded", "compose", "aws"]
@@ -426,3 +427,16 @@ def load(**overrides: Any) -> Settings:
         raise ConfigurationError(f"{name}: JSON is expected; .env.example has an example") from None
     except json.JSONDecodeError as error:
         raise ConfigurationError(f"stack.json of MARKETFLOW_HOME is not JSON: {error}") from None
+
+
+def load_as_a_new_process_would(started_with: Collection[str]) -> Settings:
+    """What would be read now by a process without variables of these fields, which this one was started with.
+
+    Raises:
+        ConfigurationError: they cannot be read, whatever the reason.
+    """
+    try:
+        file = dotenv_file()
+        return load(**{name: value for name in started_with if (value := file.get(f"MARKETFLOW_{name.upper()}"))})
+    except (OSError, ValueError, TypeError) as error:  # a file that cannot be read, or is no text
+        raise ConfigurationError(f".env or stack.json cannot be read: {error}") from error

@@ -57,6 +57,12 @@ def sentence(error: ValidationError, prefix: str) -> str:
     return f"{prefix}{name.upper()}: {said}{got}"
 
 
+def dotenv_file() -> dict[str, str | None]:
+    """What `.env` of the project's folder says; nothing where there is none."""
+    file = PROJECT_FOLDER / ".env"
+    return dict(dotenv_values(file)) if file.exists() else {}
+
+
 def refuse_unknown_names(fields: Collection[str]) -> None:
     """A misspelt name would leave the default in force without a word.
 
@@ -64,8 +70,7 @@ def refuse_unknown_names(fields: Collection[str]) -> None:
         ConfigurationError: a MARKETFLOW_* variable is none of these fields and of no other use.
     """
     known = {f"MARKETFLOW_{name.upper()}" for name in fields}
-    file = PROJECT_FOLDER / ".env"
-    for where, names in (("the environment", os.environ), (".env", dotenv_values(file) if file.exists() else {})):
+    for where, names in (("the environment", os.environ), (".env", dotenv_file())):
         for name in names:
             if name.startswith("MARKETFLOW_") and name not in known and not name.startswith(_OTHER_NAMES):
                 close = difflib.get_close_matches(name.removeprefix("MARKETFLOW_").lower(), list(fields), n=1)

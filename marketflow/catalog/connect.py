@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from marketflow.settings import Settings
 
 _TEXT = """\
@@ -62,8 +64,9 @@ def _store(settings: Settings, *, show_passwords: bool) -> str:
     """The arguments that PyArrow needs to reach the bucket; on AWS the machine's own identity."""
     if settings.s3_endpoint is None:
         return f'region="{settings.aws_region}"'
-    scheme, _, place = str(settings.s3_endpoint).partition("://")
+    address = urlsplit(str(settings.s3_endpoint))
     keys = (
         [settings.secret(name) for name in ("s3_access_key", "s3_secret_key")] if show_passwords else ["KEY", "SECRET"]
     )
-    return f'access_key="{keys[0]}", secret_key="{keys[1]}", endpoint_override="{place}", scheme="{scheme}"'
+    place = f'endpoint_override="{address.netloc}", scheme="{address.scheme}"'
+    return f'access_key="{keys[0]}", secret_key="{keys[1]}", {place}'

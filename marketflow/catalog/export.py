@@ -86,38 +86,40 @@ def export(settings: Settings, s3: Any, layout: Layout, scope: Scope | None = No
         snapshot_id = next((one.snapshot_id for one in readers.snapshots(settings, layout.table)), None)
         sources = _sources(settings, layout, snapshot_id) if snapshot_id is not None else {}
         there = _folders(listed(s3, settings.lake_bucket, prefix), layout, prefix)
-        memory = Memory.of(s3, settings.lake_bucket, prefix + MEMORY)
         counts = {"written": 0, "unchanged": 0, "removed": 0, "rows": 0, "bytes": 0}
-        for values in sorted({*sources, *there}):
-            if not wish.has(values[0], *_span(values)):
-                continue
-            made_from = digest(VERSION, *sorted(sources.get(values, ())))
-            rows, size = 0, 0
-            if values in sources:
-                if memory.holds(values, made_from, there.get(values, ())):
-                    counts["unchanged"] += 1
+        with Memory.of(s3, settings.lake_bucket, prefix + MEMORY) as memory:
+            for values in sorted({*sources, *there}):
+                if not wish.has(values[0], *_span(values)):
                     continue
-                table = _load(settings, layout, values, snapshot_id)
-                rows, etags = table.num_rows, {}
-                if rows:
-                    key = f"{prefix}{layout.path(values)}{FILE}"
-                    size, etags[key] = _put(s3, settings.lake_bucket, key, table)
-                memory.remember(values, made_from, rows, etags)
-            else:
-                memory.forget(values)
-            stale = [one for one in there.get(values, ()) if not rows or not one.key.endswith(f"/{FILE}")]
-            for one in stale:
-                s3.delete_object(Bucket=settings.lake_bucket, Key=one.key)
-            counts["removed"] += bool(stale) and not rows
-            counts["written"] += bool(rows)
-            counts["rows"] += rows
-            counts["bytes"] += size
-        memory.keep()
+                made_from = digest(VERSION, *sorted(sources.get(values, ())))
+                rows, size = 0, 0
+                if values in sources:
+                    if memory.holds(values, made_from, there.get(values, ())):
+                        counts["unchanged"] += 1
+                        continue
+                    table = _load(settings, layout, values, snapshot_id)
+                    rows, etags = table.num_rows, {}
+                    if rows:
+                        key = f"{prefix}{layout.path(values)}{FILE}"
+                        size, etags[key] = _put(s3, settings.lake_bucket, key, table)
+                    memory.remember(values, made_from, rows, etags)
+                else:
+                    memory.forget(values)
+                stale = [one for one in there.get(values, ()) if not rows or not one.key.endswith(f"/{FILE}")]
+                for one in stale:
+                    s3.delete_object(Bucket=settings.lake_bucket, Key=one.key)
+                counts["removed"] += bool(stale) and not rows
+                counts["written"] += bool(rows)
+                counts["rows"] += rows
+                counts["bytes"] += size
     return ExportReport(f"s3://{settings.lake_bucket}/{prefix}", **counts)
 
 
 class Memory:
-    """What each folder was made from and what was put there, kept in an object beside the folders."""
+    """What each folder was made from and what was put there, kept in an object beside the folders.
+
+    As a context it is written down at the end, also where the work was cut off: what stands need not be done again.
+    """
 
     def __init__(self, s3: Any, bucket: str, key: str, told: dict[str, Any]) -> None:
         """Use `of`."""
@@ -140,12 +142,25 @@ class Memory:
             told = {}
         return cls(s3, bucket, key, told if isinstance(told, dict) else {})
 
+    def __enter__(self) -> Memory:
+        """Nothing more."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Keep it."""
+        self.keep()
+
     def holds(self, values: tuple[str, ...], made_from: str, there: Iterable[DataObject]) -> bool:
         """Whether the folder was made from the same, and what is there now is what was put there and nothing else."""
-        told = self._told.get("/".join(values))
-        if not isinstance(told, list) or len(told) != len(("made_from", "rows", "etags")):
-            return False
-        return [told[0], told[2]] == [made_from, {one.key: one.etag for one in there}]
+        told, etags = self._told.get("/".join(values)), {one.key: one.etag for one in there}
+        match told:
+            case [source, int(rows)] if source == made_from and bool(rows) == bool(etags):
+                # of a version that did not remember what it put there: what is there counts as that
+                self.remember(values, made_from, rows, etags)
+                return True
+            case [source, int(), dict(put)]:
+                return bool(source == made_from and put == etags)
+        return False
 
     def remember(self, values: tuple[str, ...], made_from: str, rows: int, etags: Mapping[str, str]) -> None:
         """The folder now is of this, with these objects."""

@@ -62,28 +62,27 @@ def export_raw(
         days: dict[datetime, set[str]] = defaultdict(set)
         for hour, paths in hours.items():
             days[hour.replace(hour=0)] |= paths
-        memory = Memory.of(s3, settings.lake_bucket, f"{prefix}_exported.json")
         counts = {"written": 0, "unchanged": 0, "removed": 0, "rows": 0, "bytes": 0}
-        for day in sorted(day for day in days if wish.has(None, day, day + DAY)):
-            folder = f"{prefix}ingest_date={day:%Y-%m-%d}/"
-            there = listed(s3, settings.lake_bucket, folder)
-            made_from = digest(VERSION, str(part_bytes), *sorted(days[day]))
-            if memory.holds((f"{day:%Y-%m-%d}",), made_from, there):
-                counts["unchanged"] += 1
-                continue
-            mine = sorted(hour for hour in hours if hour.replace(hour=0) == day)
-            parts = _Parts(s3, settings.lake_bucket, folder, part_bytes)
-            for hour in mine:
-                for row in _rows(settings, table, hour, snapshot_id):
-                    parts.add(line(row, settings.topic_prefix))
-            parts.close()
-            for key in {one.key for one in there} - set(parts.etags):
-                s3.delete_object(Bucket=settings.lake_bucket, Key=key)
-            memory.remember((f"{day:%Y-%m-%d}",), made_from, parts.rows, parts.etags)
-            counts["written"] += 1
-            counts["rows"] += parts.rows
-            counts["bytes"] += parts.bytes
-        memory.keep()
+        with Memory.of(s3, settings.lake_bucket, f"{prefix}_exported.json") as memory:
+            for day in sorted(day for day in days if wish.has(None, day, day + DAY)):
+                folder = f"{prefix}ingest_date={day:%Y-%m-%d}/"
+                there = listed(s3, settings.lake_bucket, folder)
+                made_from = digest(VERSION, str(part_bytes), *sorted(days[day]))
+                if memory.holds((f"{day:%Y-%m-%d}",), made_from, there):
+                    counts["unchanged"] += 1
+                    continue
+                mine = sorted(hour for hour in hours if hour.replace(hour=0) == day)
+                parts = _Parts(s3, settings.lake_bucket, folder, part_bytes)
+                for hour in mine:
+                    for row in _rows(settings, table, hour, snapshot_id):
+                        parts.add(line(row, settings.topic_prefix))
+                parts.close()
+                for key in {one.key for one in there} - set(parts.etags):
+                    s3.delete_object(Bucket=settings.lake_bucket, Key=key)
+                memory.remember((f"{day:%Y-%m-%d}",), made_from, parts.rows, parts.etags)
+                counts["written"] += 1
+                counts["rows"] += parts.rows
+                counts["bytes"] += parts.bytes
     return ExportReport(f"s3://{settings.lake_bucket}/{prefix}", **counts)
 
 

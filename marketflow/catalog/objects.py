@@ -41,9 +41,9 @@ def every_object(s3: Any, bucket: str, prefix: str) -> Iterator[DataObject]:
     Raises:
         LakeStateError: the server says that there is more, and tells nothing of it.
     """
-    after = ""
+    after, further = "", dict[str, str]()
     while True:
-        page = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, **({"StartAfter": after} if after else {}))
+        page = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, **further)
         found = [
             DataObject(item["Key"], item["Size"], item["ETag"], item["LastModified"])
             for item in page.get("Contents", ())
@@ -51,9 +51,13 @@ def every_object(s3: Any, bucket: str, prefix: str) -> Iterator[DataObject]:
         yield from found
         if not page["IsTruncated"]:
             return
-        if not found or found[-1].key <= after:
+        if found and found[-1].key > after:
+            after = found[-1].key
+            further = {"StartAfter": after}
+        elif not found and page.get("NextContinuationToken") not in (None, *further.values()):
+            further = {"ContinuationToken": page["NextContinuationToken"]}
+        else:
             raise LakeStateError(f"s3://{bucket}/{prefix} cannot be listed beyond {after or 'its start'!r}")
-        after = found[-1].key
 
 
 def digest(*parts: str, objects: Iterable[DataObject] = ()) -> str:

@@ -61,7 +61,7 @@ TOP_MOVERS = Table(
             Type.STRING,
             "gainer: the highest change_5min, whatever its sign; loser: the lowest of the rest",
         ),
-        Column("rank", Type.INTEGER, "1 rose the most (direction gainers), or fell the most (losers)"),
+        Column("rank", Type.INTEGER, "1 has the highest change_5min (gainer), or the lowest (loser)"),
         Column("asset_id", Type.STRING, "the aggregator's id"),
         Column("symbol", Type.STRING, "as the aggregator writes it"),
         Column("name", Type.STRING, "as the aggregator writes it"),

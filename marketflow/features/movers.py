@@ -23,8 +23,8 @@ def top_movers(metrics: pl.DataFrame, observations: pl.DataFrame, *, per_directi
     A snapshot is a (source, vs_currency, poll_id) of `observations`; snapshot_ts = its poll_started_at. Known as of it
     are the observations of that market whose own poll_started_at ≤ snapshot_ts. Of each asset the latest of these by
     last_updated counts, if its change_5min is not null and snapshot_ts − last_updated < 300 s. Gainers are the
-    `per_direction` highest change_5min whatever the sign, losers the `per_direction` lowest of the rest; rank 1 moved
-    the most in its direction; ties go by market_cap_rank (null last), then asset_id. change_5min in percent, price and
+    `per_direction` highest change_5min whatever the sign, losers the `per_direction` lowest of the rest; rank 1 is the
+    highest, or the lowest; ties go by market_cap_rank (null last), then asset_id. change_5min in percent, price and
     volatility_5m in vs_currency; change_1min, volatility_5m and market_cap_rank are null where the observation's are.
     Polls of a market that started in the same microsecond know the same and are one snapshot, under the greatest
     poll_id. Source: by definition.

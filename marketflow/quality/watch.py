@@ -30,13 +30,14 @@ from pathlib import Path
 from marketflow import settings as configuration
 from marketflow.alerts import desk
 from marketflow.alerts.message import Alert
-from marketflow.errors import ConfigurationError, MarketflowError
+from marketflow.errors import MarketflowError
 from marketflow.services.backend import ServiceStatus, StackDownError
 from marketflow.services.state import State, read_state
 from marketflow.services.supervisor import SupervisorBackend
 from marketflow.settings import Settings
 from marketflow.stack import airflow
 from marketflow.stack.backend import backend
+from marketflow.stack.definitions import WATCH_SETTINGS
 
 LOOK_EVERY_S = 10.0
 # as the wrapper has it: by then it forgets failures
@@ -137,8 +138,8 @@ class Patience:
 def wrong_settings() -> list[Alert]:
     """What is wrong with the settings as they would be read now."""
     try:
-        configuration.load()
-    except ConfigurationError as error:
+        configuration.load_as_a_new_process_would(WATCH_SETTINGS)
+    except MarketflowError as error:
         return [
             Alert(
                 key=f"{SETTINGS_FAMILY}wrong",
@@ -160,6 +161,8 @@ class Watch:
         self.memory = read_memory(self.path)
         self.patience = Patience()
         self.lateness_at = self.repeated_at = 0.0
+        # by a process before this one, perhaps
+        self.settings_wrong = True
 
     def look(self) -> None:
         """Look once and tell."""
@@ -185,7 +188,10 @@ class Watch:
             tell_of_lateness(self.settings, say=_say)
             self.lateness_at = time.monotonic()
 
-        self._settle(SETTINGS_FAMILY, wrong_settings())
+        wrong = wrong_settings()
+        if wrong or self.settings_wrong:
+            self._settle(SETTINGS_FAMILY, wrong)
+        self.settings_wrong = bool(wrong)
         if time.monotonic() - self.repeated_at >= REPEAT_EVERY_S:
             for outcome in desk.repeat_ends(self.settings):
                 _say(str(outcome))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from marketflow.catalog.objects import listed
 from marketflow.errors import ConfigurationError
@@ -46,7 +46,7 @@ def _fetched(settings: Settings, address: str, folder: Path) -> Path:
     client = s3.client(settings)
     try:
         keys = [one.key for one in listed(client, bucket, prefix)]
-    except ClientError as error:
+    except (BotoCoreError, ClientError) as error:
         raise ConfigurationError(
             f"{address} cannot be listed ({error}); the lake's bucket is {settings.lake_bucket}"
         ) from error

@@ -174,10 +174,12 @@ def _kafka(
     settings: Settings, connection: psycopg.Connection[tuple[Any, ...]]
 ) -> tuple[dict[str, int], Outage | None, list[str]]:
     """The lag and how long an outage there could be; while the broker is away or coming back, a problem instead."""
+    lag: dict[str, int] = {}
     try:
-        return lag_of(settings, connection), outage_left(settings), []
+        lag = lag_of(settings, connection)
+        return lag, outage_left(settings), []
     except KafkaException as error:
-        return {}, None, [f"Kafka does not answer: {error.args[0].str()}; `marketflow logs kafka`"]
+        return lag, None, [f"Kafka does not answer as it should: {error.args[0].str()}; `marketflow logs kafka`"]
 
 
 def _open_alerts(connection: psycopg.Connection[tuple[Any, ...]]) -> list[str]:
@@ -189,7 +191,7 @@ def _open_alerts(connection: psycopg.Connection[tuple[Any, ...]]) -> list[str]:
         return []
     title, opened_at = rows[0]
     count = f"{len(rows)} alerts are open, the newest" if len(rows) > 1 else "an alert is open"
-    return [f"{count}: {title} (since {opened_at:%H:%M:%S} UTC); `marketflow alerts list`"]
+    return [f"{count}: {title} (since {opened_at:%Y-%m-%d %H:%M} UTC); `marketflow alerts list`"]
 
 
 def _new_holes(connection: psycopg.Connection[tuple[Any, ...]]) -> list[str]:

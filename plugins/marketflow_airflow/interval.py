@@ -11,6 +11,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
 from marketflow_airflow.form import refuse_unknown
+from marketflow_airflow.notify import KnownFailure
 
 PARTITION = "partition"
 KEY_FORMATS = {"hour": "%Y-%m-%dT%H:%M:%S", "day": "%Y-%m-%d"}
@@ -71,8 +72,9 @@ def resolve(
 
     Raises:
         AirflowFailException: the run was given a key that the form does not have, or something that is no time; the
-            key and the parameter name different windows, or the key is not the start of one; the window is not over,
-            and a run that waits for it would hold up those after it. Trying again won't help.
+            key and the parameter name different windows, or the key is not the start of one. Trying again won't help.
+        KnownFailure: the window is not over, and a run that waits for it would hold up those after it. Only a person
+            can have asked for that; nobody else is told.
     """
     refuse_unknown(context, known)
     clock = now or datetime.now(UTC)
@@ -86,13 +88,11 @@ def resolve(
         start, source = asked, "params"
     else:
         if run.logical_date and run.logical_date > clock + CLOCKS_DIFFER:
-            raise AirflowFailException(f"the date {run.logical_date} is in the future")
+            raise KnownFailure(f"the date {run.logical_date} is in the future")
         start, source = _by_date(run, grain, now or run.run_after or clock)
     end = start + STEPS[grain]
     if end > clock + CLOCKS_DIFFER:
-        raise AirflowFailException(
-            f"the {grain} of {start:{KEY_FORMATS[grain]}} UTC is not over: ask again after {end}"
-        )
+        raise KnownFailure(f"the {grain} of {start:{KEY_FORMATS[grain]}} UTC is not over: ask again after {end}")
     return Window(start, end, start.strftime(KEY_FORMATS[grain]), source)
 
 

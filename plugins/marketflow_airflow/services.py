@@ -171,11 +171,11 @@ class StreamOperator(ServicesOperator):
         status = running.get(stream_watch.STREAM)
         if status is None:
             return []
+        now, uptime_s = datetime.now(UTC), status.uptime_s or 0.0
         # in this order: what is read meanwhile must not look as if Kafka had lost it
         offsets = stream_watch.read_up_to(connection)
         ends, of_kafka = self._kafka(settings, offsets)
         progress = stream_watch.read(connection, ends)
-        now, uptime_s = datetime.now(UTC), status.uptime_s or 0.0
         self.log.info("%s", progress)
         if not ends:  # without Kafka the stream has nothing to say, and is no more silent than it has to be
             return of_kafka

@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from marketflow_airflow.interval import Window, resolve
+from marketflow_airflow.notify import KnownFailure
 
 NOW = datetime(2026, 11, 20, 7, 12, 30, tzinfo=UTC)
 FIVE = datetime(2026, 11, 20, 5, tzinfo=UTC)
@@ -91,7 +92,7 @@ def test_a_run_by_hand_has_one_window_by_when_it_was_asked_for_also_in_a_later_t
     ],
 )
 def test_what_is_not_over_is_refused_at_once_and_holds_up_no_run_after_it(asked, grain, words):
-    with pytest.raises(AirflowFailException, match=words):
+    with pytest.raises(KnownFailure, match=words):
         resolve(context(**asked), grain, now=NOW)
 
 

@@ -188,8 +188,8 @@ def test_an_end_that_the_target_did_not_take_is_said_again_with_how_long_it_real
     assert (late["closed_at"], late["recovery_sent_at"]) == (minutes[10], minutes[13])
 
 
-def test_the_watch_says_once_a_minute_what_is_over_and_was_not_taken(
-    settings: Settings, hook: Receiver, tmp_path: Path
+def test_the_watch_tells_of_wrong_settings_and_says_once_a_minute_what_is_over_and_was_not_taken(
+    settings: Settings, hook: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = Stage(tmp_path)
     services = SupervisorBackend(load(home=tmp_path), [stage.definition("alpha", SLEEPER)])
@@ -203,6 +203,12 @@ def test_the_watch_says_once_a_minute_what_is_over_and_was_not_taken(
     services.launch()
     try:
         watch = Watch(settings, services)
+        monkeypatch.setenv("MARKETFLOW_SOURCES", "nonsense")
+        watch.look()
+        monkeypatch.delenv("MARKETFLOW_SOURCES")
+        watch.look()
+        assert hook.said("key", "status") == [("settings:wrong", "firing"), ("settings:wrong", "resolved")]
+        hook.arrived.clear()
         watch.repeated_at = -REPEAT_EVERY_S
         not_taken("layer:one")
         watch.look()

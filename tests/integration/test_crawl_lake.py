@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import textwrap
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,6 +18,7 @@ from lake_rows import NOON, append, rows
 from pyspark.sql import SparkSession
 
 from marketflow.catalog import connect, layouts
+from marketflow.catalog import export as export_module
 from marketflow.catalog.crawl import crawl
 from marketflow.catalog.export import ExportReport, Scope, export
 from marketflow.catalog.prove import prove
@@ -222,8 +224,15 @@ def test_a_second_export_writes_nothing_and_a_changed_hour_alone_is_written_agai
     assert (report.written, report.unchanged) == (2, 0)
     assert parquet_at(bucket, bucket.key("BTC-USD", "2026-11-20", 12)).equals(sound)
     assert len([key for key in bucket.keys(bucket.prefix) if key.endswith(".parquet")]) == 2
+    # a memory of before ETags were kept, a lost one, and a broken one
+    memory = f"{bucket.prefix}_exported.json"
+    told = json.loads(bucket.client.get_object(Bucket="lake", Key=memory)["Body"].read())
+    bucket.put_bytes(memory, json.dumps({name: entry[:2] for name, entry in told.items()}).encode())
+    report = exported(bucket)
+    assert (report.written, report.unchanged) == (0, 2)
+    assert json.loads(bucket.client.get_object(Bucket="lake", Key=memory)["Body"].read()) == told
     for damage in (b"{", b"[]", b'{"BTC-USD/2026-11-20/12": 5, "BTC-USD/2026-11-20/13": ["x", 1]}'):
-        bucket.put_bytes(f"{bucket.prefix}_exported.json", damage)
+        bucket.put_bytes(memory, damage)
         assert exported(bucket).written == 2, damage
         assert exported(bucket).unchanged == 2, damage
     lake.sql(f"delete from lake.sim_gold.trade_features where event_ts >= timestamp '{HOURS[1].isoformat()}'")
@@ -232,6 +241,27 @@ def test_a_second_export_writes_nothing_and_a_changed_hour_alone_is_written_agai
     assert [key for key in bucket.keys(bucket.prefix) if key.endswith(".parquet")] == [
         bucket.key("BTC-USD", "2026-11-20", 12)
     ]
+
+
+def test_what_stands_when_an_export_is_cut_off_is_not_written_again(
+    lake: SparkSession, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(lake, bucket.settings, TRADE_FEATURES, features("BTC-USD", 3))
+    real, begun = export_module._load, []
+
+    def cut_off(*given: Any) -> pa.Table:
+        begun.append(given)
+        if len(begun) == 3:
+            raise TimeoutError("the task's time is over")
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export_module, "_load", cut_off)
+        with pytest.raises(TimeoutError):
+            exported(bucket)
+    report = exported(bucket)
+    assert report.unchanged == 2
+    assert report.written > 0
 
 
 def test_a_scope_narrows_an_export_to_whole_folders_and_a_strangers_file_is_named(

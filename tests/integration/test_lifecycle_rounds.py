@@ -119,7 +119,7 @@ def test_status_says_that_kafka_is_away_and_what_it_knows_without_it(world):
     )
     away = world.settings.model_copy(update={"kafka_port": free_ports(1)[0]})
     found = status.collect(away)
-    assert [one.partition(":")[0] for one in found.problems if "Kafka" in one] == ["Kafka does not answer"]
+    assert [one.partition(":")[0] for one in found.problems if "Kafka" in one] == ["Kafka does not answer as it should"]
     assert [one.table_name for one in found.layers] == ["silver.trades"]
     assert (found.lag_messages, found.outage) == ({}, None)
     assert "Kafka can bridge unknown" in status.render(found)

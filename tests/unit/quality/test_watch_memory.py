@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from marketflow import settings_words
 from marketflow.quality.watch import (
     AIRFLOW_PATIENCE_S,
     WELL_AFTER_S,
@@ -19,6 +20,7 @@ from marketflow.quality.watch import (
 )
 from marketflow.services.backend import ServiceState, ServiceStatus
 from marketflow.services.state import State
+from marketflow.settings import Settings
 
 LONG = WELL_AFTER_S + 1
 
@@ -96,11 +98,26 @@ def test_a_part_of_airflow_is_told_of_after_two_minutes_and_a_short_illness_is_n
     assert patience.unwell(sick, 310.0) == [], "its patience begins anew"
 
 
-def test_a_setting_that_cannot_be_is_told_until_it_can_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"MARKETFLOW_SOURCES=coinbase_exchange,nonsense", "unknown source nonsense"),
+        # what the service itself was started with
+        (b"MARKETFLOW_POSTGRES_PORT=many", "MARKETFLOW_POSTGRES_PORT"),
+        (b"MARKETFLOW_ALERT_URL=nowhere", "MARKETFLOW_ALERT_URL"),
+        ("MARKETFLOW_COMMENT=größer".encode("latin-1"), ".env or stack.json cannot be read"),
+    ],
+)
+def test_a_line_of_dotenv_that_no_new_process_could_begin_with_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: bytes, words: str
+) -> None:
     monkeypatch.setenv("MARKETFLOW_HOME", str(tmp_path))
-    monkeypatch.setenv("MARKETFLOW_SOURCES", "coinbase_exchange,nonsense")
+    monkeypatch.setenv("MARKETFLOW_POSTGRES_PORT", "25432")
+    monkeypatch.setenv("MARKETFLOW_ALERT_URL", "http://127.0.0.1:1/")
+    monkeypatch.setattr(settings_words, "PROJECT_FOLDER", tmp_path)
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    assert wrong_settings() == []
+    (tmp_path / ".env").write_bytes(line)
     (alert,) = wrong_settings()
     assert alert.key == "settings:wrong"
-    assert "unknown source nonsense" in alert.cause
-    monkeypatch.setenv("MARKETFLOW_SOURCES", "coinbase_exchange")
-    assert wrong_settings() == []
+    assert words in alert.cause
