@@ -2,7 +2,8 @@
 
 Makes the stream's checkpoint anew from what bronze holds, for a checkpoint that is lost or cannot be read: says what it
 would do, asks a person, stops the stream, puts the old checkpoints aside, starts the stream behind the last record of
-each partition that bronze has.
+each partition that bronze has. The stream stands still only while task reset has the slot of pool `spark`, not while
+that waits for it.
 
 **Reads** bronze.*, Kafka's offsets · **Writes** the checkpoints of the bronze queries; the old ones lie beside them
 under `reset/` · **Schedule** none: by hand
@@ -14,9 +15,9 @@ name as `approved_by`, which is the approval: the only way with `scripts/airflow
 a table lacks or repeats an offset. The message of task plan says which; nothing is changed then.
 **Rerun** safe: it begins where bronze ends, each time. The live queries keep theirs: their tables are keyed.
 **Backfill** makes no sense here.
-**When it fails** before task stop, nothing was changed. After it, task start has started the stream again; if it has
-not, `marketflow start market-stream`. A checkpoint that was put aside is moved back by hand while the stream is
-stopped.
+**When it fails** before task reset, nothing was changed. Task reset stops the stream first, and task start starts it
+again whatever came of the reset; if it has not, `marketflow start market-stream`. *Clear task* on reset does both
+again. A checkpoint that was put aside is moved back by hand while the stream is stopped.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from datetime import timedelta
 from airflow.sdk import Param, dag
 
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
-from marketflow_airflow.reset import APPROVE, RESET, STOP, ResetApproval, StreamSwitch
+from marketflow_airflow.reset import APPROVE, RESET, CheckpointReset, ResetApproval, StreamStart
 from marketflow_airflow.spark import SparkJobOperator
 
 TOPICS = ("trades", "ticker", "prices", "candles")
@@ -67,17 +68,14 @@ def stream_reset():
         response_timeout=timedelta(hours=20),
         retries=1,
     )
-    stop = StreamSwitch(task_id=STOP, action="stop", retries=1, execution_timeout=timedelta(minutes=5))
-    reset = SparkJobOperator(
+    reset = CheckpointReset(
         task_id=RESET,
         job="stream_reset",
         arguments=["--approved-by", "{{ (ti.xcom_pull(task_ids='approve') or {}).responded_by_user.name }}", chosen],
         retries=2,
     )
-    start = StreamSwitch(
-        task_id="start", action="start", trigger_rule="all_done", retries=1, execution_timeout=timedelta(minutes=5)
-    )
-    plan >> approve >> stop >> reset >> start
+    start = StreamStart(task_id="start", trigger_rule="all_done", retries=1, execution_timeout=timedelta(minutes=5))
+    plan >> approve >> reset >> start
 
 
 stream_reset()

@@ -425,18 +425,9 @@ def load(**overrides: Any) -> Settings:
         field = re.search(r'field "(\w+)"', str(error))
         name = f"MARKETFLOW_{field[1].upper()}" if field else str(error)
         raise ConfigurationError(f"{name}: JSON is expected; .env.example has an example") from None
-    except json.JSONDecodeError as error:
-        raise ConfigurationError(f"stack.json of MARKETFLOW_HOME is not JSON: {error}") from None
 
 
 def load_as_a_new_process_would(started_with: Collection[str]) -> Settings:
-    """What would be read now by a process without variables of these fields, which this one was started with.
-
-    Raises:
-        ConfigurationError: they cannot be read, whatever the reason.
-    """
-    try:
-        file = dotenv_file()
-        return load(**{name: value for name in started_with if (value := file.get(f"MARKETFLOW_{name.upper()}"))})
-    except (OSError, ValueError, TypeError) as error:  # a file that cannot be read, or is no text
-        raise ConfigurationError(f".env or stack.json cannot be read: {error}") from error
+    """What would be read now by a process without variables of these fields, which this one was started with."""
+    file = dotenv_file()
+    return load(**{name: value for name in started_with if (value := file.get(f"MARKETFLOW_{name.upper()}"))})

@@ -20,6 +20,7 @@ from marketflow.paths import PROJECT_FOLDER
 _OTHER_NAMES = ("MARKETFLOW_SECRET_", "MARKETFLOW_SIMULATOR_", "MARKETFLOW_SERVICE_RUN")
 # names of settings whose value is nobody's to read in a log
 _HIDDEN = ("key", "secret", "password", "token", "alert_url", "options")
+_ANEW = "put it aside while the stack is down: `make up` writes it anew"
 
 
 class StackFile(PydanticBaseSettingsSource):
@@ -33,7 +34,13 @@ class StackFile(PydanticBaseSettingsSource):
         """All recorded values; an absent file means nothing was recorded yet."""
         home = self.current_state.get("home") or PROJECT_FOLDER / ".marketflow"
         path = Path(str(home)) / "stack.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        try:
+            recorded = json.loads(path.read_text()) if path.exists() else {}
+        except (OSError, ValueError) as error:  # no text and no JSON are ValueErrors
+            raise ConfigurationError(f"stack.json of MARKETFLOW_HOME cannot be read: {error}; {_ANEW}") from None
+        if not isinstance(recorded, dict):
+            raise ConfigurationError(f"stack.json of MARKETFLOW_HOME is no JSON object; {_ANEW}")
+        return recorded
 
 
 def all_known(what: str, value: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
@@ -58,9 +65,16 @@ def sentence(error: ValidationError, prefix: str) -> str:
 
 
 def dotenv_file() -> dict[str, str | None]:
-    """What `.env` of the project's folder says; nothing where there is none."""
+    """What `.env` of the project's folder says; nothing where there is none.
+
+    Raises:
+        ConfigurationError: it is there and cannot be read.
+    """
     file = PROJECT_FOLDER / ".env"
-    return dict(dotenv_values(file)) if file.exists() else {}
+    try:
+        return dict(dotenv_values(file)) if file.exists() else {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f".env cannot be read as text: {error}") from None
 
 
 def refuse_unknown_names(fields: Collection[str]) -> None:

@@ -7,11 +7,10 @@ import os
 import socket
 
 import psutil
-from dotenv import dotenv_values
 
 from marketflow.errors import ConfigurationError
-from marketflow.paths import PROJECT_FOLDER
 from marketflow.settings import Settings
+from marketflow.settings_words import dotenv_file
 from marketflow.stack.secrets import write_private
 
 PORT_FIELDS = tuple(name for name in Settings.model_fields if name.endswith("_port"))
@@ -43,8 +42,7 @@ def _free_near(port: int, taken: set[int]) -> int:
 
 def _asked_for() -> dict[str, str]:
     """Fields of ports that somebody set, and where: stack.json's ports rank below these, so they cannot be moved."""
-    file = PROJECT_FOLDER / ".env"
-    places = ((".env", dotenv_values(file) if file.exists() else {}), ("the environment", os.environ))
+    places = ((".env", dotenv_file()), ("the environment", os.environ))
     names = {f"MARKETFLOW_{field}".upper(): field for field in PORT_FIELDS}
     return {names[name]: place for place, given in places for name, value in given.items() if name in names and value}
 

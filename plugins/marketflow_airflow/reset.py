@@ -7,19 +7,21 @@ from typing import Any
 
 from airflow.providers.standard.exceptions import HITLRejectException
 from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from marketflow_airflow.form import refuse_unknown
 from marketflow_airflow.notify import KnownFailure
 from marketflow_airflow.service_round import Request
 from marketflow_airflow.services import StreamOperator
+from marketflow_airflow.spark import SparkJobOperator
 from marketflow_airflow.stream_watch import STREAM
 from marketflow_airflow.trial import is_trial
 
 APPROVED_BY = "approved_by"
 APPROVE = "approve"
-STOP = "stop"
 RESET = "reset"
+STOPPED = "stopped"
 FORM = (APPROVED_BY, "topics")
 
 
@@ -62,33 +64,35 @@ class ResetApproval(ApprovalOperator):
             raise KnownFailure("rejected: nothing was changed") from None
 
 
-class StreamSwitch(StreamOperator):
-    """Stops or starts the stream in the approver's name, as the form of Dag market_stream does.
+def switch(context: Mapping[str, Any], action: str) -> None:
+    """Start or stop the stream in the approver's name, as the form of Dag market_stream does."""
+    run = context["dag_run"]
+    reason = f"Dag {run.dag_id}, run {run.run_id}"
+    request = Request(service=STREAM, action=action, reason=reason, asked_by=approver(context))
+    StreamOperator(task_id=action).round(context, request)
 
-    `start` runs whatever became of the reset, and fails where it did not happen, so that the run is not called well.
-    """
 
-    def __init__(self, *, action: str, **kwargs: Any) -> None:
-        """`action` is stop or start."""
-        super().__init__(do_xcom_push=True, **kwargs)
-        self.action = action
+class CheckpointReset(SparkJobOperator):
+    """Stops the stream, then does the job: both with the slot of pool `spark`, so that it stands still no longer."""
 
-    def execute(self, context: Mapping[str, Any]) -> str:
-        """One round with this wish; returns the action."""
+    def execute(self, context: Mapping[str, Any]) -> Any:
+        """What the job says of each query. A second try, or the task cleared later, stops the stream again."""
+        # before it is done: whatever comes of it, this run has the stream to start
+        context["ti"].xcom_push(STOPPED, True)
+        switch(context, "stop")
+        return super().execute(context)
+
+
+class StreamStart(BaseOperator):
+    """Starts the stream again whatever became of the reset, and fails where that did not happen."""
+
+    def execute(self, context: Mapping[str, Any]) -> None:
+        """One round; nothing where this run never came to stop the stream."""
         ti = context["ti"]
-        if self.action == "start" and not ti.xcom_pull(task_ids=STOP):
+        if not ti.xcom_pull(task_ids=RESET, key=STOPPED):
             raise KnownFailure("the stream was not stopped by this run, so it is not started either")
-        super().execute(context)
-        if self.action == "start" and not ti.xcom_pull(task_ids=RESET):
+        switch(context, "start")
+        if not ti.xcom_pull(task_ids=RESET):
             raise AirflowFailException(
                 "the checkpoint was not reset: the log of task reset says why. The stream is to run again"
             )
-        return self.action
-
-    def _request(self, context: Mapping[str, Any]) -> Request:
-        return Request(
-            service=STREAM,
-            action=self.action,
-            reason=f"Dag {context['dag_run'].dag_id}, run {context['dag_run'].run_id}",
-            asked_by=approver(context),
-        )

@@ -87,10 +87,13 @@ class ServicesOperator(BaseOperator):
 
     def execute(self, context: Mapping[str, Any]) -> None:
         """One round."""
+        self.round(context, self._request(context))
+
+    def round(self, context: Mapping[str, Any], request: Request) -> None:
+        """One round with this wish; an AirflowException with a sentence for each service that failed."""
         from marketflow.services.desired import set_defaults
         from marketflow.warehouse.connection import connect
 
-        request = self._request(context)
         hook = ServicesHook()
         settings, backend = hook.get_settings(), hook.get_conn()
         every = backend.definitions

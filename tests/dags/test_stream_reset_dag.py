@@ -11,12 +11,13 @@ from airflow.sdk.exceptions import AirflowFailException
 from marketflow_airflow import services
 from marketflow_airflow.defaults import START
 from marketflow_airflow.notify import KnownFailure
-from marketflow_airflow.reset import ResetApproval, StreamSwitch, approver
+from marketflow_airflow.reset import CheckpointReset, ResetApproval, StreamStart, approver
+from marketflow_airflow.spark import SPARK_POOL, SparkJobOperator
 
 
 def context(*, approved_by=None, conf=None, **results):
     run = SimpleNamespace(conf=conf or {}, dag_id="stream_reset", run_id="manual__1")
-    ti = SimpleNamespace(xcom_pull=lambda task_ids: results.get(task_ids))
+    ti = SimpleNamespace(xcom_pull=lambda task_ids, key=None: results.get(key or task_ids))
     return {"params": {"approved_by": approved_by, "topics": []}, "dag_run": run, "ti": ti}
 
 
@@ -29,8 +30,7 @@ def test_the_plan_comes_first_and_nothing_is_stopped_before_the_approval(dags):
     order = {task.task_id: task.downstream_task_ids for task in dag.tasks}
     assert order == {
         "plan": {"approve"},
-        "approve": {"stop"},
-        "stop": {"reset"},
+        "approve": {"reset"},
         "reset": {"start"},
         "start": set(),
     }
@@ -75,14 +75,36 @@ def test_who_rejects_ends_the_run_for_good():
         approval().execute_complete(context(), event | {"responded_at": START})
 
 
-def test_the_stream_is_started_again_whatever_became_of_the_reset_and_the_run_says_so(monkeypatch):
-    asked = []
-    monkeypatch.setattr(services.ServicesOperator, "execute", lambda self, given: asked.append(self._request(given)))
-    start = StreamSwitch(task_id="start", action="start")
+@pytest.fixture
+def asked(monkeypatch):
+    """What rounds were asked for, in their order with the jobs."""
+    done = []
+    monkeypatch.setattr(
+        services.ServicesOperator,
+        "round",
+        lambda self, _, wish: done.append((wish.service, wish.action, wish.asked_by)),
+    )
+    monkeypatch.setattr(SparkJobOperator, "execute", lambda self, _: done.append(self.job))
+    return done
+
+
+def test_the_stream_is_stopped_by_the_task_that_has_the_slot(dags, asked):
+    pushed = {}
+    given = context(approved_by="ada")
+    given["ti"].xcom_push = pushed.__setitem__
+    task = dags["stream_reset"].get_task("reset")
+    assert (type(task), task.pool) == (CheckpointReset, SPARK_POOL)
+    CheckpointReset.execute.__wrapped__(task, given)
+    assert asked == [("market-stream", "stop", "ada"), "stream_reset"]
+    assert pushed == {"stopped": True}
+
+
+def test_the_stream_is_started_again_whatever_became_of_the_reset_and_the_run_says_so(asked):
+    start = StreamStart(task_id="start")
     with pytest.raises(KnownFailure, match="not stopped by this run"):  # why not has been told
         start.execute(context(approved_by="ada"))
     assert asked == []
     with pytest.raises(AirflowFailException, match="not reset"):
-        start.execute(context(approved_by="ada", stop="stop"))
-    assert start.execute(context(approved_by="ada", stop="stop", reset=[{"query": "bronze_trades_raw"}])) == "start"
-    assert [(one.service, one.action, one.asked_by) for one in asked] == [("market-stream", "start", "ada")] * 2
+        start.execute(context(approved_by="ada", stopped=True))
+    start.execute(context(approved_by="ada", stopped=True, reset=[{"query": "bronze_trades_raw"}]))
+    assert asked == [("market-stream", "start", "ada")] * 2

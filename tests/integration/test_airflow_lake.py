@@ -11,7 +11,7 @@ import pytest
 
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.warehouse import freshness
-from marketflow.warehouse.connection import connect
+from tests.integration.layer_marks import marks_kept
 
 TABLES = (
     *("bronze.trades_raw", "bronze.ticker_raw", "bronze.prices_raw", "bronze.candles_raw"),
@@ -23,14 +23,10 @@ TABLES = (
 @pytest.fixture
 def everything_is_fresh(embedded):
     """Marks in the future, for the present hour too; those that other tests made are put back."""
-    with connect(embedded, autocommit=True) as connection:
-        before = connection.execute("delete from ops.layer_mark returning *").fetchall()
+    with marks_kept(embedded, emptied=True) as connection:
         for table in TABLES:
             freshness.mark(connection, table, datetime.now(UTC) + timedelta(days=1))
         yield
-        connection.execute("delete from ops.layer_mark")
-        for row in before:
-            connection.execute("insert into ops.layer_mark values (%s, %s, %s, %s, %s)", row)
 
 
 @pytest.mark.usefixtures("lake", "everything_is_fresh")

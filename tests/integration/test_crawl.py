@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from catalog_stage import Bucket, columns, everything, glue_server, parquet
 
+from marketflow.catalog import connect
 from marketflow.catalog.crawl import CrawlReport, crawl
 from marketflow.catalog.glue_tables import FILES
 from marketflow.catalog.objects import every_object
@@ -177,6 +180,11 @@ def test_more_files_than_one_page_of_a_listing_tells_are_all_found(bucket: Bucke
     assert (table["Parameters"][FILES], report.partitions) == (str(len(there)), 4)
     listed = [one.key for one in every_object(bucket.client, bucket.settings.lake_bucket, bucket.prefix)]
     assert sorted(listed) == sorted(there)
+    # and by the lines that `marketflow connect` prints for PyArrow, up to where they read the files
+    block = connect.lines(bucket.settings, show_passwords=True).partition("Plain exports")[2].partition("\n\n")[0]
+    known: dict[str, Any] = {}
+    exec(textwrap.dedent(block.partition("\n")[2].partition("  features.to_table()")[0]), known)
+    assert len(known["features"].files) == len(there)
 
 
 def test_markers_and_hidden_files_are_no_data(bucket: Bucket) -> None:

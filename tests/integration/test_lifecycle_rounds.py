@@ -19,10 +19,12 @@ import pytest
 from airflow.sdk.exceptions import AirflowException
 
 from marketflow.services import supervisor
-from marketflow.stack import sources, status
+from marketflow.stack import doctor, sources, status
 from marketflow.stack.servers import free_ports
+from marketflow.warehouse import freshness
 from marketflow.warehouse.connection import connect
 from tests.integration.airflow_services_world import services_world
+from tests.integration.layer_marks import marks_kept
 from tests.integration.lifecycle_stage import Producers, impatient
 from tests.integration.services_stage import eventually
 from tests.integration.simulator_process import environment
@@ -114,15 +116,18 @@ def test_a_hung_producer_is_restarted_by_the_second_round_that_finds_it_so_and_i
 
 def test_status_says_that_kafka_is_away_and_what_it_knows_without_it(world):
     world.services()
-    world.execute(
-        "insert into ops.layer_mark (table_name, complete_through, updated_at) values ('silver.trades', now(), now())"
-    )
     away = world.settings.model_copy(update={"kafka_port": free_ports(1)[0]})
-    found = status.collect(away)
+    with marks_kept(world.settings, emptied=True) as connection:
+        freshness.mark(connection, "silver.trades", datetime.now(UTC))
+        found = status.collect(away)
     assert [one.partition(":")[0] for one in found.problems if "Kafka" in one] == ["Kafka does not answer as it should"]
     assert [one.table_name for one in found.layers] == ["silver.trades"]
     assert (found.lag_messages, found.outage) == ({}, None)
     assert "Kafka can bridge unknown" in status.render(found)
+    # doctor says so too, and looks at what comes behind it all the same
+    looked = doctor.examine(away)
+    assert sum((one.problem or "").startswith("Kafka does not answer as it should") for one in looked) == 1
+    assert {"secrets", "disk", "locks"} <= {one.what for one in looked}
 
 
 def test_a_simulated_exchange_that_stands_still_is_restarted_by_the_second_round_too(world, tmp_path, monkeypatch):
@@ -312,6 +317,7 @@ if sys.argv[1:] != ["task"]:
     subprocess.Popen([sys.executable, __file__, "task"])
     time.sleep(600)
 from marketflow.services.supervisor import SupervisorBackend
+from marketflow.warehouse import freshness
 from marketflow.warehouse.connection import connect
 from marketflow_airflow import service_round
 settings, definitions = pickle.loads(pathlib.Path(os.environ["GIVEN"]).read_bytes())

@@ -65,6 +65,28 @@ def test_a_wrong_setting_is_named_in_one_line(
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (b"{", "stack.json of MARKETFLOW_HOME cannot be read: Expecting .*`make up` writes it anew"),
+        ("größer".encode("latin-1"), "stack.json of MARKETFLOW_HOME cannot be read: .*decode"),
+        (b"[25092]", "stack.json of MARKETFLOW_HOME is no JSON object"),
+    ],
+)
+def test_a_recorded_file_that_is_spoilt_is_named_in_one_line(tmp_path: Path, said: bytes, sentence: str) -> None:
+    (tmp_path / "stack.json").write_bytes(said)
+    with pytest.raises(ConfigurationError, match=sentence) as caught:
+        load(home=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dotenv_that_nobody_may_read_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marketflow.settings_words.PROJECT_FOLDER", tmp_path)
+    (tmp_path / ".env").write_bytes("MARKETFLOW_COMMENT=größer".encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=r"^\.env cannot be read as text: .*position 21"):
+        load()
+
+
 def test_glues_own_crawler_is_for_aws_and_needs_a_role(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"MARKETFLOW_CRAWLER: glue needs MARKETFLOW_DEPLOYMENT=aws and"):
         load(home=tmp_path, crawler="glue", glue_crawler_role="role")

@@ -53,7 +53,7 @@ def test_a_taken_port_that_was_asked_for_is_refused_with_its_holder(
 def test_a_port_of_dotenv_is_asked_for_too_and_a_default_makes_way_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ports, "PROJECT_FOLDER", tmp_path)
+    monkeypatch.setattr("marketflow.settings_words.PROJECT_FOLDER", tmp_path)
     settings = load(home=tmp_path)
     settings = load(home=tmp_path, s3_port=settings.kafka_port)
     (tmp_path / ".env").write_text(f"MARKETFLOW_S3_PORT={settings.kafka_port}\n")
