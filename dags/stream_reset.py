@@ -3,7 +3,7 @@
 Makes the stream's checkpoint anew from what bronze holds, for a checkpoint that is lost or cannot be read: says what it
 would do, asks a person, stops the stream, puts the old checkpoints aside, starts the stream behind the last record of
 each partition that bronze has. The stream stands still only while task reset has the slot of pool `spark`, not while
-that waits for it.
+it waits for that or for another try.
 
 **Reads** bronze.*, Kafka's offsets · **Writes** the checkpoints of the bronze queries; the old ones lie beside them
 under `reset/` · **Schedule** none: by hand
@@ -15,9 +15,10 @@ name as `approved_by`, which is the approval: the only way with `scripts/airflow
 a table lacks or repeats an offset. The message of task plan says which; nothing is changed then.
 **Rerun** safe: it begins where bronze ends, each time. The live queries keep theirs: their tables are keyed.
 **Backfill** makes no sense here.
-**When it fails** before task reset, nothing was changed. Task reset stops the stream first, and task start starts it
-again whatever came of the reset; if it has not, `marketflow start market-stream`. *Clear task* on reset does both
-again. A checkpoint that was put aside is moved back by hand while the stream is stopped.
+**When it fails** before task reset, nothing was changed. Task reset starts the stream again whatever came of the reset,
+and task start where reset was killed; if it stands still all the same: Dag market_stream, action start. *Clear task*
+on reset does it again, and is tried again by itself only where somebody held the stream's lock. A checkpoint that was
+put aside is moved back by hand while the stream is stopped.
 """
 
 from __future__ import annotations
@@ -70,7 +71,6 @@ def stream_reset():
     )
     reset = CheckpointReset(
         task_id=RESET,
-        job="stream_reset",
         arguments=["--approved-by", "{{ (ti.xcom_pull(task_ids='approve') or {}).responded_by_user.name }}", chosen],
         retries=2,
     )

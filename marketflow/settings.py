@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Collection
 from datetime import timedelta
 from functools import cached_property
@@ -38,7 +37,7 @@ from marketflow.contracts.products import PRODUCTS, VS_CURRENCIES
 from marketflow.contracts.sources import SOURCES, Source
 from marketflow.errors import ConfigurationError
 from marketflow.paths import PROJECT_FOLDER
-from marketflow.settings_words import StackFile, all_known, dotenv_file, refuse_unknown_names, sentence
+from marketflow.settings_words import StackFile, all_known, dotenv_file, refuse_unknown_names, sentence, unread
 
 Dataset = Literal["sim", "live", "replay"]
 Deployment = Literal["embedded", "compose", "aws"]
@@ -421,10 +420,7 @@ def load(**overrides: Any) -> Settings:
     except ValidationError as error:
         raise ConfigurationError(sentence(error, "MARKETFLOW_")) from None
     except SettingsError as error:
-        # pydantic names the field and the place: `error parsing value for field "ccxt_options" from source "…"`
-        field = re.search(r'field "(\w+)"', str(error))
-        name = f"MARKETFLOW_{field[1].upper()}" if field else str(error)
-        raise ConfigurationError(f"{name}: JSON is expected; .env.example has an example") from None
+        raise ConfigurationError(f"{unread(error, 'MARKETFLOW_')}; .env.example has an example") from None
 
 
 def load_as_a_new_process_would(started_with: Collection[str]) -> Settings:

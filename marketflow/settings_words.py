@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
 from pydantic import ValidationError
-from pydantic_settings import PydanticBaseSettingsSource
+from pydantic_settings import PydanticBaseSettingsSource, SettingsError
 
 from marketflow.errors import ConfigurationError
 from marketflow.paths import PROJECT_FOLDER
@@ -20,7 +21,7 @@ from marketflow.paths import PROJECT_FOLDER
 _OTHER_NAMES = ("MARKETFLOW_SECRET_", "MARKETFLOW_SIMULATOR_", "MARKETFLOW_SERVICE_RUN")
 # names of settings whose value is nobody's to read in a log
 _HIDDEN = ("key", "secret", "password", "token", "alert_url", "options")
-_ANEW = "put it aside while the stack is down: `make up` writes it anew"
+_ANEW = "put it aside, then `make down` and `make up`, which writes it anew"
 
 
 class StackFile(PydanticBaseSettingsSource):
@@ -36,10 +37,12 @@ class StackFile(PydanticBaseSettingsSource):
         path = Path(str(home)) / "stack.json"
         try:
             recorded = json.loads(path.read_text()) if path.exists() else {}
-        except (OSError, ValueError) as error:  # no text and no JSON are ValueErrors
-            raise ConfigurationError(f"stack.json of MARKETFLOW_HOME cannot be read: {error}; {_ANEW}") from None
+        except OSError as error:
+            raise ConfigurationError(f"stack.json of MARKETFLOW_HOME cannot be read: {error}") from None
+        except ValueError as error:  # no text, or no JSON
+            raise ConfigurationError(f"stack.json of MARKETFLOW_HOME is spoilt: {error}; {_ANEW}") from None
         if not isinstance(recorded, dict):
-            raise ConfigurationError(f"stack.json of MARKETFLOW_HOME is no JSON object; {_ANEW}")
+            raise ConfigurationError(f"stack.json of MARKETFLOW_HOME is spoilt: no JSON object; {_ANEW}")
         return recorded
 
 
@@ -64,6 +67,14 @@ def sentence(error: ValidationError, prefix: str) -> str:
     return f"{prefix}{name.upper()}: {said}{got}"
 
 
+def unread(error: SettingsError, prefix: str) -> str:
+    """That a variable's value is no JSON, by its name."""
+    # pydantic names the field and the place: `error parsing value for field "ccxt_options" from source "…"`
+    field = re.search(r'field "(\w+)"', str(error))
+    name = f"{prefix}{field[1].upper()}" if field else str(error)
+    return f"{name}: JSON is expected"
+
+
 def dotenv_file() -> dict[str, str | None]:
     """What `.env` of the project's folder says; nothing where there is none.
 
@@ -74,7 +85,7 @@ def dotenv_file() -> dict[str, str | None]:
     try:
         return dict(dotenv_values(file)) if file.exists() else {}
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f".env cannot be read as text: {error}") from None
+        raise ConfigurationError(f".env cannot be read: {error}") from None
 
 
 def refuse_unknown_names(fields: Collection[str]) -> None:

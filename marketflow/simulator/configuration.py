@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from marketflow.contracts.products import PRODUCTS
 from marketflow.errors import ConfigurationError
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.settings import CommaSeparated, Settings
-from marketflow.settings_words import sentence
+from marketflow.settings_words import dotenv_file, sentence, unread
 from marketflow.simulator.faults import VENUES, FaultKind, impossible
 from marketflow.simulator.listings import USD_PER_UNIT
 
@@ -87,10 +87,13 @@ class SimulatorConfiguration(BaseSettings):
 
 def load(**overrides: Any) -> SimulatorConfiguration:
     """Read and check; a wrong value becomes one line that names its variable. An override of None is left out."""
+    dotenv_file()  # one that cannot be read is said here
     try:
         return SimulatorConfiguration(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         raise ConfigurationError(sentence(error, "MARKETFLOW_SIMULATOR_")) from None
+    except SettingsError as error:
+        raise ConfigurationError(f'{unread(error, "MARKETFLOW_SIMULATOR_")}, such as {{"drop": 0.001}}') from None
 
 
 def check(settings: Settings) -> None:

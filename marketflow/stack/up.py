@@ -10,6 +10,7 @@ import psycopg
 
 from marketflow.catalog import movers, render
 from marketflow.catalog.queries import run_on_postgres
+from marketflow.contracts.silver import ASSET_PRICES
 from marketflow.errors import ConfigurationError, SetupError
 from marketflow.services.supervisor import SupervisorBackend
 from marketflow.settings import Settings, load
@@ -23,6 +24,7 @@ from marketflow.warehouse.connection import connect
 Say = Callable[[str], None]
 FIRST_ROWS_TIMEOUT_S = 240.0
 SETTLE_S = 20.0
+STREAM = "market-stream"
 
 
 class _Steps:
@@ -61,14 +63,30 @@ def _infrastructure(settings: Settings, supervisor: SupervisorBackend, step: _St
     kafka.create_topics(settings)
 
 
-def _start(supervisor: SupervisorBackend, settings: Settings, groups: set[str]) -> None:
-    """Start what should run: all of these groups but what a person stopped."""
+def _start(supervisor: SupervisorBackend, settings: Settings, groups: set[str]) -> set[str]:
+    """Start what should run: all of these groups but what a person stopped. Returns what was started, or ran."""
     with connect(settings, autocommit=True) as connection:
         rows = connection.execute("select service from ops.service_desired where desired = 'stopped'").fetchall()
     stopped = {name for (name,) in rows}
-    for definition in supervisor.definitions.values():
-        if definition.group in groups and definition.autostart and definition.name not in stopped:
-            supervisor.start(definition.name)
+    chosen = {
+        one.name
+        for one in supervisor.definitions.values()
+        if one.group in groups and one.autostart and one.name not in stopped
+    }
+    for name in supervisor.definitions:  # in starting order
+        if name in chosen:
+            supervisor.start(name)
+    return chosen
+
+
+def why_no_rows(settings: Settings, started: set[str]) -> str | None:
+    """Why no live row of a price can come, where that is so: a sentence's second half."""
+    if STREAM not in started:
+        return f"{STREAM} is not to run: somebody stopped it (Dag market_stream starts it), or a replay does"
+    prices = [source for source in settings.active_sources if ASSET_PRICES.name in source.brings]
+    if not any(source.service in started for source in prices):
+        return "no source that is asked for prices is to run (settings, or somebody stopped it: Dag producers)"
+    return None
 
 
 def _wait_for_rows(settings: Settings, since: datetime, step: _Steps) -> None:
@@ -112,12 +130,15 @@ def run(settings: Settings, say: Say) -> None:
     _infrastructure(settings, supervisor, step)
     since = _now(settings)
     step(f"starting the {'simulated exchange, ' if settings.dataset == 'sim' else ''}producers and the Spark stream")
-    _start(supervisor, settings, {"feed", "stream"})
+    why_none = why_no_rows(settings, _start(supervisor, settings, {"feed", "stream"}))
     if airflow.migrate(settings):
         step("made Airflow's metadata database")
-    _wait_for_rows(settings, since, step)
-    step("first live rows are in PostgreSQL")
-    say(_first_prices(settings, since))
+    if why_none:
+        step(f"waiting for no live rows: {why_none}")
+    else:
+        _wait_for_rows(settings, since, step)
+        step("first live rows are in PostgreSQL")
+        say(_first_prices(settings, since))
     step("starting the Glue API, Airflow and the watch over all of it")
     _start(supervisor, settings, {"catalog", "airflow", "watch"})
     airflow.wait_until_healthy(settings)

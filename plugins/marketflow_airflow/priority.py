@@ -9,7 +9,7 @@ from airflow.task.priority_strategy import PriorityWeightStrategy
 BACKFILL = 1
 EVERYTHING_ELSE = 10
 STREAM_STANDS_STILL = 20
-"""Of Dag stream_reset, which stops the stream before its last job: nothing goes before that."""
+"""Of Dag stream_reset, which is for a stream that cannot go on: nothing goes before that."""
 
 
 class ScheduleBeforeBackfill(PriorityWeightStrategy):

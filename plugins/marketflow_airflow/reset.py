@@ -1,4 +1,4 @@
-"""What Dag stream_reset is made of: an approval that a run may bring with it, and the stream stopped and started."""
+"""What Dag stream_reset is made of: an approval that a run may bring with it, and a job for which the stream stops."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from airflow.providers.standard.exceptions import HITLRejectException
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from marketflow_airflow.form import refuse_unknown
 from marketflow_airflow.notify import KnownFailure
 from marketflow_airflow.service_round import Request
-from marketflow_airflow.services import StreamOperator
+from marketflow_airflow.services import ServicesHook, StreamOperator
 from marketflow_airflow.spark import SparkJobOperator
 from marketflow_airflow.stream_watch import STREAM
 from marketflow_airflow.trial import is_trial
@@ -21,7 +21,6 @@ from marketflow_airflow.trial import is_trial
 APPROVED_BY = "approved_by"
 APPROVE = "approve"
 RESET = "reset"
-STOPPED = "stopped"
 FORM = (APPROVED_BY, "topics")
 
 
@@ -64,35 +63,68 @@ class ResetApproval(ApprovalOperator):
             raise KnownFailure("rejected: nothing was changed") from None
 
 
+def asked_by(context: Mapping[str, Any]) -> str:
+    """The approver, and the run that acts for them: as ops.service_desired has it."""
+    run = context["dag_run"]
+    return f"{approver(context)}, {run.dag_id} {run.run_id}"
+
+
 def switch(context: Mapping[str, Any], action: str) -> None:
     """Start or stop the stream in the approver's name, as the form of Dag market_stream does."""
-    run = context["dag_run"]
-    reason = f"Dag {run.dag_id}, run {run.run_id}"
-    request = Request(service=STREAM, action=action, reason=reason, asked_by=approver(context))
+    request = Request(service=STREAM, action=action, reason="", asked_by=asked_by(context))
     StreamOperator(task_id=action).round(context, request)
 
 
 class CheckpointReset(SparkJobOperator):
-    """Stops the stream, then does the job: both with the slot of pool `spark`, so that it stands still no longer."""
+    """Stops the stream, does the job, starts the stream: all with the slot of pool `spark`, whatever the job says.
+
+    So each try, and the task cleared later, is whole, and between two tries the stream runs.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Only a lock that is held is worth another try: what a reset refuses, it refuses again."""
+        super().__init__(job="stream_reset", retry_only_when_busy=True, **kwargs)
+        self._ended = False
 
     def execute(self, context: Mapping[str, Any]) -> Any:
-        """What the job says of each query. A second try, or the task cleared later, stops the stream again."""
-        # before it is done: whatever comes of it, this run has the stream to start
-        context["ti"].xcom_push(STOPPED, True)
+        """What the job says of each query."""
         switch(context, "stop")
-        return super().execute(context)
+        try:
+            if self._ended:
+                raise AirflowFailException("ended while the stream was being stopped: nothing was changed")
+            done = super().execute(context)
+        except AirflowException as error:
+            try:
+                switch(context, "start")
+            except AirflowException as second:
+                # as the checkpoint was, it may well not start: why there was no reset comes first
+                raise type(error)(f"{error}. And the stream does not start: {second}") from error
+            raise
+        switch(context, "start")
+        return done
+
+    def on_kill(self) -> None:
+        """End the job, or do not begin it."""
+        self._ended = True
+        super().on_kill()
 
 
 class StreamStart(BaseOperator):
-    """Starts the stream again whatever became of the reset, and fails where that did not happen."""
+    """Starts the stream where task reset was killed before it could; no run is well without a reset."""
 
     def execute(self, context: Mapping[str, Any]) -> None:
-        """One round; nothing where this run never came to stop the stream."""
-        ti = context["ti"]
-        if not ti.xcom_pull(task_ids=RESET, key=STOPPED):
-            raise KnownFailure("the stream was not stopped by this run, so it is not started either")
-        switch(context, "start")
-        if not ti.xcom_pull(task_ids=RESET):
-            raise AirflowFailException(
-                "the checkpoint was not reset: the log of task reset says why. The stream is to run again"
+        """One round, if the wish of this run that the stream stands still is still in force."""
+        from marketflow.services.desired import read_desired
+        from marketflow.warehouse.connection import connect
+
+        with connect(ServicesHook().get_settings()) as connection:
+            wish = read_desired(connection).get(STREAM)
+        if wish and (wish.desired, wish.set_by) == ("stopped", asked_by(context)):
+            switch(context, "start")
+        run = context["dag_run"]
+        states = context["ti"].get_task_states(dag_id=run.dag_id, task_ids=[RESET], run_ids=[run.run_id])
+        became = states.get(run.run_id, {}).get(RESET)
+        if became != "success":  # and that has been told, or a person said so
+            raise KnownFailure(
+                f"the checkpoint was not reset: task {RESET} is {became}, and its log or the plan's says why"
             )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from marketflow.services.desired import Desired
 from marketflow_airflow import services
 from marketflow_airflow.defaults import START
 from marketflow_airflow.notify import KnownFailure
@@ -15,9 +17,12 @@ from marketflow_airflow.reset import CheckpointReset, ResetApproval, StreamStart
 from marketflow_airflow.spark import SPARK_POOL, SparkJobOperator
 
 
-def context(*, approved_by=None, conf=None, **results):
+def context(*, approved_by=None, conf=None, states=None, **results):
     run = SimpleNamespace(conf=conf or {}, dag_id="stream_reset", run_id="manual__1")
-    ti = SimpleNamespace(xcom_pull=lambda task_ids, key=None: results.get(key or task_ids))
+    ti = SimpleNamespace(
+        xcom_pull=lambda task_ids: results.get(task_ids),
+        get_task_states=lambda dag_id, task_ids, run_ids: {run.run_id: states},
+    )
     return {"params": {"approved_by": approved_by, "topics": []}, "dag_run": run, "ti": ti}
 
 
@@ -77,34 +82,94 @@ def test_who_rejects_ends_the_run_for_good():
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What rounds were asked for, in their order with the jobs."""
-    done = []
-    monkeypatch.setattr(
-        services.ServicesOperator,
-        "round",
-        lambda self, _, wish: done.append((wish.service, wish.action, wish.asked_by)),
-    )
-    monkeypatch.setattr(SparkJobOperator, "execute", lambda self, _: done.append(self.job))
-    return done
+    """What was done, in order: rounds and jobs. A round in `broken` fails, and so does the job with what is there."""
+    done, broken = [], {}
+
+    def play(what):
+        done.append(what)
+        if what in broken:
+            raise broken[what]
+
+    monkeypatch.setattr(services.ServicesOperator, "round", lambda self, _, wish: play(wish.action))
+    monkeypatch.setattr(SparkJobOperator, "execute", lambda self, _: play("job"))
+    return SimpleNamespace(done=done, broken=broken)
 
 
-def test_the_stream_is_stopped_by_the_task_that_has_the_slot(dags, asked):
-    pushed = {}
-    given = context(approved_by="ada")
-    given["ti"].xcom_push = pushed.__setitem__
+def reset_task(dags, given):
     task = dags["stream_reset"].get_task("reset")
-    assert (type(task), task.pool) == (CheckpointReset, SPARK_POOL)
-    CheckpointReset.execute.__wrapped__(task, given)
-    assert asked == [("market-stream", "stop", "ada"), "stream_reset"]
-    assert pushed == {"stopped": True}
+    assert (type(task), task.pool, task.retry_only_when_busy) == (CheckpointReset, SPARK_POOL, True)
+    return CheckpointReset.execute.__wrapped__(task, given)
 
 
-def test_the_stream_is_started_again_whatever_became_of_the_reset_and_the_run_says_so(asked):
-    start = StreamStart(task_id="start")
-    with pytest.raises(KnownFailure, match="not stopped by this run"):  # why not has been told
-        start.execute(context(approved_by="ada"))
-    assert asked == []
-    with pytest.raises(AirflowFailException, match="not reset"):
-        start.execute(context(approved_by="ada", stopped=True))
-    start.execute(context(approved_by="ada", stopped=True, reset=[{"query": "bronze_trades_raw"}]))
-    assert asked == [("market-stream", "start", "ada")] * 2
+def test_the_stream_stands_still_while_the_task_has_the_slot_and_no_longer(dags, asked):
+    reset_task(dags, context(approved_by="ada"))
+    assert asked.done == ["stop", "job", "start"]
+
+
+def test_a_job_that_fails_is_said_and_the_stream_is_started_all_the_same(dags, asked):
+    asked.broken["job"] = AirflowFailException("Kafka has forgotten offset 7")
+    with pytest.raises(AirflowFailException, match=r"^Kafka has forgotten offset 7$"):
+        reset_task(dags, context(approved_by="ada"))
+    assert asked.done == ["stop", "job", "start"]
+    asked.broken["job"] = AirflowException("another process holds the lock")
+    asked.broken["start"] = AirflowException("market-stream: its checkpoint is gone")
+    with pytest.raises(AirflowException, match=r"the lock\. And the stream does not start: .*gone") as caught:
+        reset_task(dags, context(approved_by="ada"))
+    assert type(caught.value) is AirflowException  # it is tried again
+
+
+def test_a_stream_that_cannot_be_stopped_is_not_reset(dags, asked):
+    asked.broken["stop"] = AirflowException("no supervisord")
+    with pytest.raises(AirflowException, match="no supervisord"):
+        reset_task(dags, context(approved_by="ada"))
+    assert asked.done == ["stop"]
+
+
+def test_a_task_that_is_ended_while_the_stream_stops_begins_no_job(dags, asked, monkeypatch):
+    task = dags["stream_reset"].get_task("reset").prepare_for_execution()
+    play = services.ServicesOperator.round
+
+    def ended(self, given, wish):
+        if wish.action == "stop":
+            task.on_kill()
+        play(self, given, wish)
+
+    monkeypatch.setattr(services.ServicesOperator, "round", ended)
+    with pytest.raises(AirflowFailException, match="nothing was changed"):
+        CheckpointReset.execute.__wrapped__(task, context(approved_by="ada"))
+    assert asked.done == ["stop", "start"]
+
+
+@pytest.mark.parametrize("became", [None, "failed", "upstream_failed", "up_for_retry"])
+def test_no_run_is_well_without_a_reset(asked, monkeypatch, became):
+    desire(monkeypatch, None)
+    with pytest.raises(KnownFailure, match=f"not reset: task reset is {became}"):  # which has been told
+        StreamStart(task_id="start").execute(context(approved_by="ada", states={"reset": became}))
+    assert asked.done == []
+
+
+@pytest.mark.parametrize(
+    ("desired", "set_by", "done"),
+    [
+        ("stopped", "ada, stream_reset manual__1", ["start"]),
+        ("running", "ada, stream_reset manual__1", []),
+        # a person's own stop, and another run's
+        ("stopped", "ada", []),
+        ("stopped", "ada, stream_reset manual__0", []),
+    ],
+)
+def test_a_stream_that_the_run_left_standing_is_started_and_what_a_person_stopped_is_not(
+    asked, monkeypatch, desired, set_by, done
+):
+    desire(monkeypatch, Desired("market-stream", desired, set_by, START))
+    StreamStart(task_id="start").execute(context(approved_by="ada", states={"reset": "success"}))
+    assert asked.done == done
+
+
+def desire(monkeypatch, row):
+    """What ops.service_desired has of the stream."""
+    monkeypatch.setattr(services.ServicesHook, "get_settings", lambda self: None)
+    monkeypatch.setattr("marketflow.warehouse.connection.connect", lambda _: nullcontext())
+    monkeypatch.setattr(
+        "marketflow.services.desired.read_desired", lambda _: {"market-stream": row} if row is not None else {}
+    )

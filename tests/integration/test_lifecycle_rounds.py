@@ -317,7 +317,6 @@ if sys.argv[1:] != ["task"]:
     subprocess.Popen([sys.executable, __file__, "task"])
     time.sleep(600)
 from marketflow.services.supervisor import SupervisorBackend
-from marketflow.warehouse import freshness
 from marketflow.warehouse.connection import connect
 from marketflow_airflow import service_round
 settings, definitions = pickle.loads(pathlib.Path(os.environ["GIVEN"]).read_bytes())

@@ -6,10 +6,12 @@ from __future__ import annotations
 from tests import airflow_home
 
 # isort: split
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from marketflow.stack.definitions import definitions
 from marketflow.stack.servers import temporary_stack
 from marketflow.warehouse import schema
 from tests.integration.airflow_services_world import World, services_world
-from tests.integration.services_stage import eventually
+from tests.integration.services_stage import MARK, eventually
 from tests.stream_stage import RUNNING, bronze_rows
 
 STREAM = "market-stream"
@@ -82,7 +84,9 @@ def world(own: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for name, value in {"SPARK_DRIVER_MEMORY": "600m", "BRONZE_TRIGGER_S": "1", "LIVE_TRIGGER_S": "1"}.items():
         monkeypatch.setenv(f"MARKETFLOW_{name}", value)
     with services_world(own, monkeypatch) as built:
-        built.services(*(one for one in definitions(own) if one.name == STREAM))
+        (real,) = (one for one in definitions(own) if one.name == STREAM)
+        # by the mark the end of the world sees whether any process of it is left
+        built.services(replace(real, environment={**real.environment, MARK: str(own.home)}))
         yield built
 
 
@@ -114,19 +118,26 @@ def test_a_lost_checkpoint_doubles_nothing_and_the_dag_lets_the_stream_go_on_whe
     send(own, TRADES, 100, 30)
     world.backend.start(STREAM)
     gone = "the checkpoint of bronze_trades_raw is gone"
-    words = eventually(lambda: [one for one in world.backend.logs(STREAM, 50) if gone in one], "its refusal", 100)
+    words = eventually(lambda: [one for one in world.backend.logs(STREAM, 50) if gone in one], "its refusal", 150)
     assert "stream_reset" in words[-1]
     assert numbers(own, TRADES) == list(range(100))
+
+    planned = job(own, "stream_reset", "--plan", "--topics", "trades")
+    (line,) = (json.loads(text) for text in planned.stdout.splitlines() if text.startswith("{"))
+    assert (line["query"], line["unread"], sum(line["offsets"].values())) == ("bronze_trades_raw", 30, 100)
+    assert not checkpoint(own, TRADES).exists()
 
     done = stream_reset.test(run_conf={"approved_by": "ada"})
     assert {one.task_id: str(one.state) for one in done.get_task_instances()} == dict.fromkeys(
         ("plan", "approve", "reset", "start"), "success"
     )
-    (planned,) = (one for one in said("plan") if one["topic"] == TRADES.full_name(own.topic_prefix))
-    assert (planned["query"], planned["unread"], sum(planned["offsets"].values())) == ("bronze_trades_raw", 30, 100)
+    assert sorted(one["topic"] for one in said("plan")) == sorted(one.full_name(own.topic_prefix) for one in TOPICS)
     assert [one["approved_by"] for one in said("reset")] == ["ada"] * len(TOPICS)
-    assert world.rows("select desired, set_by from ops.service_desired") == [("running", "ada")]
-    eventually(lambda: len(numbers(own, TRADES)) >= 130, "the stream to go on", 100)
+    assert world.rows("select desired, set_by from ops.service_desired") == [
+        ("running", f"ada, stream_reset {done.run_id}")
+    ]
+    assert [event for event, _ in world.events(STREAM)][-2:] == ["stopped", "started"]
+    eventually(lambda: len(numbers(own, TRADES)) >= 130, "the stream to go on", 200)
     send(own, PRICES, 20, 5)
     eventually(lambda: len(numbers(own, PRICES)) >= 25, "what has come since", 60)
     assert (numbers(own, TRADES), numbers(own, PRICES)) == (list(range(130)), list(range(25)))

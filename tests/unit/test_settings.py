@@ -11,6 +11,7 @@ import pytest
 from marketflow.errors import ConfigurationError
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.settings import Settings, load
+from marketflow.simulator import configuration
 from marketflow.simulator.configuration import SimulatorConfiguration
 
 
@@ -68,9 +69,9 @@ def test_a_wrong_setting_is_named_in_one_line(
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
-        (b"{", "stack.json of MARKETFLOW_HOME cannot be read: Expecting .*`make up` writes it anew"),
-        ("größer".encode("latin-1"), "stack.json of MARKETFLOW_HOME cannot be read: .*decode"),
-        (b"[25092]", "stack.json of MARKETFLOW_HOME is no JSON object"),
+        (b"{", "stack.json of MARKETFLOW_HOME is spoilt: Expecting .*`make up`, which writes it anew"),
+        ("größer".encode("latin-1"), "stack.json of MARKETFLOW_HOME is spoilt: .*decode"),
+        (b"[25092]", "stack.json of MARKETFLOW_HOME is spoilt: no JSON object"),
     ],
 )
 def test_a_recorded_file_that_is_spoilt_is_named_in_one_line(tmp_path: Path, said: bytes, sentence: str) -> None:
@@ -80,11 +81,28 @@ def test_a_recorded_file_that_is_spoilt_is_named_in_one_line(tmp_path: Path, sai
     assert "\n" not in str(caught.value)
 
 
-def test_a_dotenv_that_nobody_may_read_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dotenv_that_is_no_text_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("marketflow.settings_words.PROJECT_FOLDER", tmp_path)
     (tmp_path / ".env").write_bytes("MARKETFLOW_COMMENT=größer".encode("latin-1"))
-    with pytest.raises(ConfigurationError, match=r"^\.env cannot be read as text: .*position 21"):
+    with pytest.raises(ConfigurationError, match=r"^\.env cannot be read: .*position 21"):
         load()
+
+
+def test_the_simulator_names_what_it_cannot_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARKETFLOW_SIMULATOR_FAULTS", "drop")
+    with pytest.raises(ConfigurationError, match=r'^MARKETFLOW_SIMULATOR_FAULTS: JSON is expected, such as \{"drop'):
+        configuration.load()
+    monkeypatch.delenv("MARKETFLOW_SIMULATOR_FAULTS")
+    monkeypatch.setattr("marketflow.settings_words.PROJECT_FOLDER", tmp_path)
+    (tmp_path / ".env").write_bytes("MARKETFLOW_COMMENT=größer".encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=r"^\.env cannot be read: "):
+        configuration.load()
+
+
+def test_files_that_cannot_be_opened_are_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stack.json").mkdir()
+    with pytest.raises(ConfigurationError, match=r"^stack.json of MARKETFLOW_HOME cannot be read: .*directory"):
+        load(home=tmp_path)
 
 
 def test_glues_own_crawler_is_for_aws_and_needs_a_role(tmp_path: Path) -> None:

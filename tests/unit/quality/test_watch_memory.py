@@ -105,7 +105,7 @@ def test_a_part_of_airflow_is_told_of_after_two_minutes_and_a_short_illness_is_n
         # what the service itself was started with
         (b"MARKETFLOW_POSTGRES_PORT=many", "MARKETFLOW_POSTGRES_PORT"),
         (b"MARKETFLOW_ALERT_URL=nowhere", "MARKETFLOW_ALERT_URL"),
-        ("MARKETFLOW_COMMENT=größer".encode("latin-1"), ".env cannot be read as text"),
+        ("MARKETFLOW_COMMENT=größer".encode("latin-1"), ".env cannot be read: "),
     ],
 )
 def test_a_line_of_dotenv_that_no_new_process_could_begin_with_is_named(
