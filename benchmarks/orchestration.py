@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -195,11 +196,14 @@ def kill(stack: Stack, name: str) -> dict[str, Any]:
     say(f"kill -9 {name} (pid {pid}), {states['success']} of {states.total()} runs done")
     os.kill(pid, signal.SIGKILL)
     result = {"victim": name, "at": at.isoformat(), "runs_done_before": states["success"]}
-    if name == "a Spark job":
-        return result  # its task is tried again; no service has ended
-    key = f"ended:{name}"
-    wait(lambda: ("firing", key) in stack.hook.said_since(at), f"the alert {key}", 120)
-    wait(lambda: ("resolved", key) in stack.hook.said_since(at), f"the end of {key}", 300)
+    # of a job its task tells, which is tried again: no service has ended
+    mine = "task:gold_" if name == "a Spark job" else f"ended:{name}"
+
+    def told(status: str) -> bool:
+        return any(what == status and key.startswith(mine) for what, key in stack.hook.said_since(at))
+
+    wait(lambda: told("firing"), f"the alert {mine}", 120)
+    wait(lambda: told("resolved"), f"the end of {mine}", 600)
     running = lambda: all(one.state == "running" for one in backend(stack.settings).status().values())  # noqa: E731
     wait(running, "every service", 300)
     result["alert_over_after_s"] = round((datetime.now(UTC) - at).total_seconds(), 1)
@@ -283,8 +287,24 @@ def latencies(stack: Stack) -> dict[str, Any]:
         "on t.dag_id = r.dag_id and t.run_id = r.run_id where r.run_type = 'scheduled' and t.start_date is not null "
         "group by r.dag_id, r.run_id, r.queued_at"
     )
-    seconds = sorted(row[0] for row in rows)
-    return {"runs": len(seconds), "median_s": round(seconds[len(seconds) // 2], 2)} if seconds else {"runs": 0}
+    return spread([row[0] for row in rows])
+
+
+def waits_for_spark(stack: Stack) -> dict[str, Any]:
+    """How long tasks of scheduled runs waited for the slot of pool `spark`, which the backfill's tasks want too."""
+    rows = stack.runs(
+        "select extract(epoch from t.queued_dttm - t.scheduled_dttm)::float8 from task_instance t "
+        "join dag_run r on t.dag_id = r.dag_id and t.run_id = r.run_id "
+        "where r.run_type = 'scheduled' and t.pool = 'spark' and t.queued_dttm is not null"
+    )
+    return spread([row[0] for row in rows])
+
+
+def spread(seconds: list[float]) -> dict[str, Any]:
+    """How many, their median and the longest."""
+    if not seconds:
+        return {"runs": 0}
+    return {"runs": len(seconds), "median_s": round(statistics.median(seconds), 2), "most_s": round(max(seconds), 2)}
 
 
 def measure(what: str, folder: Path, hook: Webhook) -> tuple[dict[str, Any], list[str]]:
@@ -330,6 +350,7 @@ def measure(what: str, folder: Path, hook: Webhook) -> tuple[dict[str, Any], lis
             "runs": [list(row) for row in states],
             "tasks_that_needed_another_try": retried,
             "queued_to_first_task": latencies(stack),
+            "scheduled_waited_for_spark": waits_for_spark(stack),
             "live": live(in_kafka(stack.settings) - count, time.monotonic() - up),
             "alerts": stack.hook.summary(),
             "doubled_keys": {name: number for name, number in doubled_keys(stack.settings).items() if number},
@@ -348,6 +369,9 @@ def wrong(what: str, result: dict[str, Any]) -> list[str]:
         found.append(f"keys are there twice: {result['doubled_keys']}")
     if result["verify"]["exit_status"] != 0:
         found.append("verify is not clean")
+    if not result["verify"]["compared"]:
+        found.append("verify compared nothing")
+    found += [f"Dag {dag} by hand: {state}" for dag, state in result["dags_by_hand"].items() if state != "success"]
     if what == "backfill" and result["backfill_seconds"] > BACKFILL_LIMIT_S:
         found.append(f"it took longer than {BACKFILL_LIMIT_S:.0f} s")
     return found

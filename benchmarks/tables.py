@@ -145,15 +145,26 @@ def claims() -> str:
 def airflow() -> str:
     """Airflow itself, and its backfills."""
     backfills = [_backfill(name) for name in ("orchestration-backfill", "orchestration-kills")]
-    return table(("figure", "measured", "by"), [*_airflow_alone(), *backfills])
+    return table(("figure", "measured", "by"), [*_airflow_alone(), *backfills, *_crawl()])
+
+
+def _crawl() -> list[tuple[str, str, str]]:
+    crawl = load("crawl")
+    files = f"{crawl['files']:,} files of {crawl['columns']} columns"
+    return [
+        (f"the first crawl of {files}", f"{crawl['first_s']:.1f} s", "crawl"),
+        ("the next one, where nothing has changed", f"{crawl['unchanged_median_s']:.1f} s", "crawl"),
+    ]
 
 
 def _airflow_alone() -> list[tuple[str, str, str]]:
-    alone = load("airflow")
+    alone, busy = load("airflow"), load("stack-idle")["by_service"]
+    parts = sum(share for name, share in busy.items() if name.startswith("airflow-"))
     first = alone["queued_to_first_task"]
     return [
         ("a full parse of all Dags", f"{alone['parse']['parse_s']:.1f} s for {alone['parse']['dags']} Dags", "airflow"),
         ("Airflow's four parts without a run", f"{alone['idle']['percent_of_one_core']:.1f} % of one core", "airflow"),
+        ("the same with every Dag at work on a stopped exchange", f"{parts:.0f} % of one core", "stack-idle"),
         (
             "a trigger to the run's first task",
             f"{first['median_s']:g} s in the middle of {first['runs']}, {first['most_s']:g} s at most",

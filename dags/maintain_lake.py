@@ -44,6 +44,7 @@ from marketflow_airflow.upkeep import is_deep
 )
 def maintain_lake():
     deep = "{{ '--deep' if is_deep(params, dag_run, 'lake') else '' }}"
+    # two: a lock that is held; what a judge refused it would refuse again, and the next hour's run tries anyway
     SparkJobOperator(
         task_id="maintain", job="maintain", arguments=[deep], retries=2, execution_timeout=timedelta(hours=1)
     )

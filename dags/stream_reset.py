@@ -56,6 +56,7 @@ PARAMS = {
 )
 def stream_reset():
     chosen = "{{ '--topics=' ~ params.topics | join(',') if params.topics else '' }}"
+    # one where a person looks on: what is refused is refused again; two where somebody may hold the stream's lock
     plan = SparkJobOperator(task_id="plan", job="stream_reset", arguments=["--plan", chosen], retries=1)
     approve = ResetApproval(
         task_id=APPROVE,

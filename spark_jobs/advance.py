@@ -44,7 +44,14 @@ def advance(session: SparkSession, settings: Settings, *, days: bool = False) ->
 def _silver_line(outcome: silver.Outcome) -> Line:
     commits = [commit.snapshot_id for commit in outcome.commits]
     accounting = json.loads(outcome.accounting.to_json())
-    line = {"table": outcome.table, "status": "ok", "snapshot_ids": commits, "accounting": accounting}
+    line = {
+        "table": outcome.table,
+        "status": "ok",
+        "rows": outcome.accounting.inserted,
+        "hours": silver.hours_touched(outcome.commits),
+        "snapshot_ids": commits,
+        "accounting": accounting,
+    }
     return line if outcome.error is None else line | _failed(outcome.table, outcome.error)
 
 

@@ -38,19 +38,20 @@ def hour(text: str) -> datetime:
 
 def close(session: SparkSession, settings: Settings, source: silver.Source, when: datetime, force: bool) -> Line:
     """Close one hour of one table; the schedule advances first, or the hour would be parsed twice."""
-    if not force:
-        silver.advance(session, settings, source)
+    advanced = [] if force else silver.advance(session, settings, source)
     done = silver.close_hour(session, settings, source, when, force=force)
     return {
         "table": done.table,
         "hour": done.hour.isoformat(),
+        "rows": sum(commit.accounting.inserted for commit in advanced) + done.inserted,
+        "hours": sorted({done.hour.isoformat(), *silver.hours_touched(advanced)}),
         "messages": done.messages,
         "items": done.items,
         "missing_before": done.missing_before,
         "inserted": done.inserted,
         "inserted_rejected": done.inserted_rejected,
         "parsed_again": done.parsed_again,
-        "snapshot_ids": [commit.snapshot_id for commit in done.commits],
+        "snapshot_ids": [commit.snapshot_id for commit in (*advanced, *done.commits)],
     }
 
 
@@ -60,7 +61,8 @@ def advance(session: SparkSession, settings: Settings, source: silver.Source) ->
     return {
         "table": source.table.qualified,
         "messages": sum(commit.accounting.messages for commit in commits),
-        "inserted": sum(commit.accounting.inserted for commit in commits),
+        "rows": sum(commit.accounting.inserted for commit in commits),
+        "hours": silver.hours_touched(commits),
         "snapshot_ids": [commit.snapshot_id for commit in commits],
     }
 

@@ -195,6 +195,7 @@ PUBLISH_AUDIT = Table(
         Column("published_at", Type.TIMESTAMP, "when"),
         Column("hours", Type.INTEGER, "hours replaced by the last publication", "count"),
         Column("row_count", Type.LONG, "rows written by the last publication", "count"),
+        Column("looked_at", Type.TIMESTAMP, "when a run last found nothing left to publish", "", True),
     ),
     owner="publish",
     description="What publication has done; moves in the same transaction as the rows.",

@@ -7,6 +7,7 @@ against silver and inserts what is missing. Why it is so: docs/architecture.md, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -52,6 +53,11 @@ class Outcome:
     def accounting(self) -> Accounting:
         """All commits together."""
         return sum((commit.accounting for commit in self.commits), Accounting())
+
+
+def hours_touched(commits: Iterable[SilverCommit]) -> list[str]:
+    """Starts of the hours that got rows, ISO, ascending."""
+    return sorted({hour.isoformat() for commit in commits for hours in commit.touched.values() for hour in hours})
 
 
 def advance(

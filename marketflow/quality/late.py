@@ -17,7 +17,7 @@ from marketflow.errors import MarketflowError
 from marketflow.settings import Settings
 from marketflow.stack import airflow
 from marketflow.stack.backend import backend
-from marketflow.stack.status import Layer, lag_of, layers_of
+from marketflow.stack.status import COPY, Layer, lag_of, layers_of
 from marketflow.warehouse.connection import connect
 
 STREAM = "market-stream"
@@ -44,6 +44,7 @@ _MADE_OF = {
     "gold.product_day": ("gold.bars",),
 }
 _DAG_OF = {"gold.product_day": "gold_daily"}
+_FLOW = ("bronze", "silver", "gold", "postgres")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def alerts(found: Sequence[Late]) -> list[Alert]:
     groups: dict[tuple[str, bool], list[Late]] = {}
     for one in found:
         if not one.follows:
-            groups.setdefault((one.table.split(".")[0], one.quiet), []).append(one)
+            groups.setdefault((_layer(one.table), one.quiet), []).append(one)
     return [_alert(layer, quiet, several) for (layer, quiet), several in groups.items()]
 
 
@@ -124,7 +125,9 @@ def causes(facts: Facts, now: datetime) -> list[Late]:
     """The late ones among the layers, each with its cause. What is late because an earlier layer is says so."""
     late = {layer.table_name: layer for layer in facts.layers if layer.late}
     found = []
-    for name, layer in sorted(late.items(), key=lambda item: ("bsg".index(item[0][0]), item[0])):
+    for name, layer in sorted(late.items(), key=lambda item: (_FLOW.index(_layer(item[0])), item[0])):
+        if name.startswith(COPY) and name.removeprefix(COPY) in facts.refused:
+            continue  # below
         cause, command = _cause(name, late, facts, now)
         found.append(Late(name, layer.age_s, cause, command, follows=bool(_late_before(name, late))))
     for layer in facts.layers:
@@ -132,17 +135,23 @@ def causes(facts: Facts, now: datetime) -> list[Late]:
         if quiet:
             found.append(quiet)
     for table, why in sorted(facts.refused.items()):
-        age_s = next((layer.age_s for layer in facts.layers if layer.table_name == table), 0.0)
+        age_s = next((layer.age_s for layer in facts.layers if layer.table_name == f"{COPY}{table}"), 0.0)
         command = f"marketflow quality history --table {table}"
         cause = f"a hard check keeps its rows out of PostgreSQL: {why}"
         # the task of its publication has failed, and told of it
-        found.append(Late(f"postgres {table}", age_s, cause, command, follows=True))
+        found.append(Late(f"{COPY}{table}", age_s, cause, command, follows=True))
     return found
+
+
+def _layer(name: str) -> str:
+    """`gold` of gold.bars, `postgres` of its copy."""
+    return name.replace(" ", ".").split(".")[0]
 
 
 def _late_before(name: str, late: Mapping[str, Layer]) -> list[str]:
     """The late ones among the tables that it is made of, the oldest first."""
-    found = [source for source in _MADE_OF.get(name, ()) if source in late]
+    sources = (name.removeprefix(COPY),) if name.startswith(COPY) else _MADE_OF.get(name, ())
+    found = [source for source in sources if source in late]
     return sorted(found, key=lambda source: -late[source].age_s)
 
 
@@ -181,7 +190,7 @@ def _cause_in_stream(facts: Facts, now: datetime) -> tuple[str, str]:
 
 
 def _cause_in_airflow(name: str, facts: Facts) -> tuple[str, str]:
-    dag = _DAG_OF.get(name, "advance")
+    dag = name.replace(f"{COPY}gold.", "publish_") if name.startswith(COPY) else _DAG_OF.get(name, "advance")
     sick = [f"{part} is {state}" for part, state in facts.airflow.items() if state != "healthy"]
     down = [f"{one} is {state}" for one, state in facts.services.items() if "airflow" in one and state != "running"]
     if sick or down:

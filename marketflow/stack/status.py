@@ -23,8 +23,18 @@ from marketflow.warehouse.connection import connect
 
 # A layer older than this while the stack runs is late: two advance runs and a trigger for silver, gold's hour for gold.
 _LATE_AFTER = {"bronze": timedelta(minutes=3), "silver": timedelta(minutes=15), "gold": timedelta(minutes=80)}
-# Dag gold_daily runs once a day, so its table is a day behind between two runs
-_DAILY = {"gold.product_day": timedelta(hours=27)}
+# Dag gold_daily runs once a day, so its table is a day behind between two runs, and so is its copy
+_DAILY = {"gold.product_day": timedelta(hours=27), "postgres gold.product_day": timedelta(hours=27)}
+COPY = "postgres "
+# publication looks every quarter of an hour
+_COPY_LATE_AFTER = timedelta(minutes=50)
+# a mark, and when publication last had nothing left to do; a table without publication has no copy
+_LAYERS = """
+select table_name, complete_through, newest_event_at from ops.layer_freshness
+union all
+select 'postgres ' || table_name, coalesce(looked_at, published_at), null from ops.publish_audit
+order by 1
+"""
 # Services that a whole stack runs; one that a person stopped is shown as stopped and is not a fault.
 _FREE_DISK_WARNING_BYTES = 5 * 1024**3
 
@@ -66,15 +76,15 @@ class Status:
 
 
 def late_after(table_name: str) -> timedelta:
-    """How far behind a table may be."""
-    return _DAILY.get(table_name) or _LATE_AFTER[table_name.split(".")[0]]
+    """How far behind a table, or its copy in PostgreSQL (`postgres gold.bars`), may be."""
+    if table_name in _DAILY:
+        return _DAILY[table_name]
+    return _COPY_LATE_AFTER if table_name.startswith(COPY) else _LATE_AFTER[table_name.split(".")[0]]
 
 
 def layers_of(connection: psycopg.Connection[tuple[Any, ...]], now: datetime) -> list[Layer]:
-    """Every table that has a mark, and whether it is late."""
-    rows = connection.execute(
-        "select table_name, complete_through, newest_event_at from ops.layer_freshness order by table_name"
-    )
+    """Every table that has a mark, every copy in PostgreSQL, and whether it is late."""
+    rows = connection.execute(_LAYERS)
     return [
         Layer(name, at, (now - at).total_seconds(), now - at > late_after(name), newest)
         for name, at, newest in rows.fetchall()

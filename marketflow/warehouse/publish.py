@@ -36,11 +36,12 @@ HOUR = timedelta(hours=1)
 _PARAMETER = re.compile(r"\$(\w+)")
 _IDENTIFIERS = {"table": "{table}", "hour_column": "{hour_column}"}
 Connection = psycopg.Connection[tuple[Any, ...]]
+Span = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True, slots=True)
 class PublishReport:
-    """What one call did. `whole` says that all hours were published anew."""
+    """What one call did. `whole` says that all hours were published anew; the interval is what the hours span."""
 
     table: str
     snapshot_id: int | None
@@ -49,11 +50,13 @@ class PublishReport:
     trimmed: int
     published_through: datetime | None
     whole: bool
+    interval_start: datetime | None
+    interval_end: datetime | None
 
     def as_dict(self) -> dict[str, Any]:
         """For a task's result and an asset event."""
-        return asdict(self) | {
-            "published_through": self.published_through.isoformat() if self.published_through else None
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(self).items()
         }
 
 
@@ -84,19 +87,24 @@ def publish(settings: Settings, qualified: str, *, now: datetime | None = None) 
         history = readers.snapshots(settings, table)
         work = _work(history, last)
         with connect(settings) as connection:
-            hours, rows = 0, 0
+            spans, hours, rows = list[Span](), 0, 0
             if work:
-                hours, rows = _replace(connection, settings, table, work, oldest)
+                spans, rows = _replace(connection, settings, table, work, oldest)
+                hours = sum((end - start) // HOUR for start, end in spans)
                 through = _floor(work.complete_through) if work.complete_through else None
                 values = {"table_name": qualified, "last_snapshot_id": work.snapshot_id, "published_through": through}
                 connection.execute(_statement("record"), values | {"hours": hours, "row_count": rows})
         with connect(settings) as connection:
             # by itself: nobody who reads has to wait for it and for the rows too
             trimmed = _trim(connection, table, oldest)
+            connection.execute(_statement("look"), {"table_name": qualified})
         with connect(settings) as connection:
             last, through = _audited(connection, qualified)
     whole = work is not None and work.hours is None
-    return PublishReport(qualified, last, hours, rows, trimmed, through, whole)
+    # rows of whole days lie in the hour of midnight
+    longest = timedelta(days=1) if table.hour_column == "day" else HOUR
+    start, end = (spans[0][0], spans[-1][1] - HOUR + longest) if spans else (None, None)
+    return PublishReport(qualified, last, hours, rows, trimmed, through, whole, start, end)
 
 
 def _gold(qualified: str) -> Table:
@@ -144,8 +152,8 @@ def _work(history: Sequence[SnapshotSummary], last: int | None) -> _Work | None:
 
 def _replace(
     connection: Connection, settings: Settings, table: Table, work: _Work, oldest: datetime
-) -> tuple[int, int]:
-    """Copy whole hours to the gate, where they pass into the place of the old; returns how many hours and rows."""
+) -> tuple[list[Span], int]:
+    """Copy whole hours to the gate, where they pass into the place of the old; returns which, and how many rows."""
     hours: list[datetime] = []
     if work.hours is None:
         spans = _days_held(settings, table, work.snapshot_id, oldest)
@@ -159,7 +167,7 @@ def _replace(
     else:
         _execute(connection, "delete_hours", table, hours=hours)
     gate.let_through(settings, connection, table)
-    return sum((end - start) // HOUR for start, end in spans), rows
+    return spans, rows
 
 
 def _spans(hours: Sequence[datetime]) -> Iterator[tuple[datetime, datetime]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from marketflow_airflow.notify import AlertNotifier, RecoveryNotifier
+from marketflow_airflow.notify import AlertNotifier, RecoveryNotifier, RetryNotifier
 from marketflow_airflow.priority import ScheduleBeforeBackfill
 
 
@@ -37,5 +37,6 @@ DEFAULT_ARGS = {
     # in the pool of Spark and among the executor's slots alike
     "weight_rule": ScheduleBeforeBackfill(),
     "on_failure_callback": [AlertNotifier("{{ dag.dag_id }}.{{ ti.task_id }} failed")],
+    "on_retry_callback": [RetryNotifier("{{ dag.dag_id }}.{{ ti.task_id }}: its job was ended, and is tried again")],
     "on_success_callback": [RecoveryNotifier()],
 }

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseNotifier
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from marketflow_airflow.trial import is_trial
 
@@ -28,6 +28,13 @@ FAILURES: list[str] = []
 
 class KnownFailure(AirflowFailException):
     """Fails its run, and nobody is told: a person has just decided so, or it follows from what was told."""
+
+
+class JobEnded(AirflowException):
+    """A job's process was ended from outside: by the kernel where memory is short, or by somebody.
+
+    Its task is tried again, and somebody is told all the same.
+    """
 
 
 def _field(holder: Any, name: str) -> Any:
@@ -135,6 +142,26 @@ class AlertNotifier(BaseNotifier):
         if is_trial():
             _log.info("nobody is told of what fails in `airflow dags test`")
         elif not isinstance(context.get("exception"), KnownFailure):
+            tell(_key(context), self.message, context)
+
+    async def async_notify(self, context: Any) -> None:
+        """Called in the triggerer."""
+        await asyncio.to_thread(self.notify, context)
+
+
+class RetryNotifier(BaseNotifier):
+    """For on_retry_callback: tells of a job that was ended, until its task succeeds. Of other tries nobody is told."""
+
+    template_fields = ("message",)
+
+    def __init__(self, message: str) -> None:
+        """`message` is a template, as AlertNotifier's."""
+        super().__init__()
+        self.message = message
+
+    def notify(self, context: Any) -> None:
+        """Called in the worker."""
+        if not is_trial() and isinstance(context.get("exception"), JobEnded):
             tell(_key(context), self.message, context)
 
     async def async_notify(self, context: Any) -> None:

@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from marketflow_airflow import backfill_share
 from marketflow_airflow.interval import resolve
+from marketflow_airflow.notify import JobEnded
 
 SPARK_POOL = "spark"
 EXIT_BUSY = 75
@@ -118,8 +119,10 @@ class SparkJobOperator(BaseOperator):
             if status == EXIT_BUSY:
                 raise AirflowException(f"another process is writing the table, trying again later: {last}")
             if status != 0:
-                failure = AirflowFailException if self.retry_only_when_busy else AirflowException
-                raise failure(f"{self.job} ended with {status}: {last}")
+                said = f"{self.job} ended with {status}: {last}"
+                if self.retry_only_when_busy:
+                    raise AirflowFailException(said)
+                raise JobEnded(said) if status < 0 else AirflowException(said)
             return json.loads(summary.read_text()) if summary.exists() else None
 
     def _as_child(self, command: Sequence[str], environment: Mapping[str, str], say: Callable[[str], None]) -> int:
@@ -139,7 +142,10 @@ class SparkJobOperator(BaseOperator):
         """In the session that a backfill's runs share; it ends with this task, should that be killed."""
         from marketflow.lake import job_client
 
-        return job_client.run(_host_folder(), Path(command[1]), command[2:], environment, say)
+        try:
+            return job_client.run(_host_folder(), Path(command[1]), command[2:], environment, say)
+        except job_client.JobHostError as error:
+            raise JobEnded(str(error)) from error
 
     def on_kill(self) -> None:
         """End the job's JVM and workers too; a job that is cut short is repeated whole."""

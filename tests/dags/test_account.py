@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+from datetime import UTC, datetime
+
 import pytest
 
+from marketflow.lake import silver
+from marketflow.lake.accounting import Accounting
+from marketflow.lake.silver_commit import SilverCommit
+from marketflow.paths import PROJECT_FOLDER
 from marketflow_airflow.account import work_of
 
 
@@ -25,15 +32,43 @@ from marketflow_airflow.account import work_of
         ),
         (
             "silver.trades",
-            [{"table": "silver.trades", "hour": "2026-11-20T05:00:00+00:00", "inserted": 3, "items": 900}],
+            [{"table": "silver.trades", "rows": 3, "hours": ["2026-11-20T05:00:00+00:00"], "items": 900}],
             (3, "2026-11-20T05:00:00+00:00", "2026-11-20T06:00:00+00:00", 1),
         ),
-        ("silver.trades", [{"table": "silver.trades", "status": "ok", "inserted": 12}], (12, None, None, None)),
+        ("silver.trades", [{"table": "silver.trades", "status": "ok", "rows": 0, "hours": []}], (0, None, None, None)),
     ],
 )
 def test_rows_and_hours_of_the_table_alone(table, summary, facts):
     said = work_of(table, summary)
     assert tuple(said.get(name) for name in ("rows", "interval_start", "interval_end", "hours")) == facts
+
+
+def test_the_lines_of_the_jobs_are_what_is_read():
+    """Of commits as `advance` makes them: two hours of one product, one of them again of another."""
+    five, six = (datetime(2026, 11, 20, hour, tzinfo=UTC) for hour in (5, 6))
+    commits = [
+        SilverCommit(
+            "silver.trades", 7, six, None, Accounting(accepted=9, already_here=2), {"BTC-USD": [five, six]}, six
+        ),
+        SilverCommit("silver.trades", 8, six, None, Accounting(accepted=1), {"ETH-USD": [six]}, six),
+    ]
+    line = load("advance")._silver_line(silver.Outcome("silver.trades", commits))
+    assert work_of("silver.trades", [line]) == {
+        "rows": 8,
+        "interval_start": five.isoformat(),
+        "interval_end": "2026-11-20T07:00:00+00:00",
+        "hours": 2,
+    }
+    nothing = load("advance")._silver_line(silver.Outcome("silver.trades", []))
+    assert work_of("silver.trades", [nothing]) == {"rows": 0}
+
+
+def load(name):
+    """A program of spark_jobs/."""
+    spec = importlib.util.spec_from_file_location(name, PROJECT_FOLDER / "spark_jobs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.parametrize("summary", [None, [], [{"table": "gold.bars", "status": "failed", "error": "x"}]])

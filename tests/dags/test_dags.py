@@ -17,7 +17,7 @@ from marketflow.contracts.gold import GOLD_TABLES
 from marketflow.stack.airflow import POOLS
 from marketflow_airflow.defaults import Tag
 from marketflow_airflow.freshness import FreshnessSensor
-from marketflow_airflow.notify import AlertNotifier, RecoveryNotifier, deadline_met
+from marketflow_airflow.notify import AlertNotifier, RecoveryNotifier, RetryNotifier, deadline_met
 from marketflow_airflow.spark import SPARK_POOL, SparkJobOperator
 from tests import airflow_home
 
@@ -109,6 +109,7 @@ def test_a_task_has_an_owner_a_timeout_retries_and_someone_to_tell(dags, dag_id)
         assert timedelta(0) < task.execution_timeout <= dags[dag_id].dagrun_timeout, task.task_id
         assert task.retries >= 1
         assert [type(callback) for callback in task.on_failure_callback] == [AlertNotifier]
+        assert [type(callback) for callback in task.on_retry_callback] == [RetryNotifier]
         assert [type(callback) for callback in task.on_success_callback] == [RecoveryNotifier]
 
 
@@ -266,11 +267,12 @@ def test_a_dag_comes_back_from_the_database_as_it_went_in(dags, dag_id):
     assert (back.catchup, back.max_active_runs, set(back.params)) == (False, 1, set(dag.params))
 
 
-def test_parsing_is_cheap_and_loads_nothing_heavy():
+def test_parsing_is_cheap_and_loads_nothing_heavy(record_property):
     folders = [str(airflow_home.PLUGINS_FOLDER), str(airflow_home.DAGS_FOLDER)]
     command = [sys.executable, "-c", PARSE, json.dumps(folders), str(airflow_home.DAGS_FOLDER)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     said = json.loads(done.stdout.splitlines()[-1])
+    record_property("parse", f"parse of {len(said['dags'])} Dags: {said['cpu_s']:.2f} s CPU")
     assert set(said["dags"]) == EXPECTED
     assert HEAVY & set(said["modules"]) == set()
     # CPU time of all files together; a heavy import alone costs more

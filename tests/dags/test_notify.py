@@ -8,7 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from marketflow.errors import QualityError
 from marketflow_airflow import notify
@@ -152,6 +152,17 @@ def test_a_setting_that_is_wrong_is_said_in_the_log_counted_and_fails_nothing(ho
         notify.RecoveryNotifier().notify(CONTEXT)
     assert "MARKETFLOW_ALERT_URL: must be an address like https" in caplog.text
     assert len(notify.FAILURES) == 2
+
+
+def test_a_job_that_was_ended_is_told_until_its_task_succeeds_and_of_other_tries_nobody_is_told(webhook):
+    tried = notify.RetryNotifier("gold_bars.rewrite_hours: its job was ended, and is tried again")
+    for error in (AirflowException("another process is writing the table"), None, notify.JobEnded("ended with -9")):
+        tried.notify(CONTEXT | {"exception": error})
+    notify.RecoveryNotifier().notify(CONTEXT)
+    (_, first), (_, last) = webhook.arrived
+    assert (first["key"], first["exception"]) == ("task:gold_bars.rewrite_hours", "ended with -9")
+    assert first["title"] == "gold_bars.rewrite_hours: its job was ended, and is tried again"
+    assert [first["status"], last["status"]] == ["firing", "resolved"]
 
 
 def test_every_task_has_the_notifiers():

@@ -15,6 +15,8 @@ from airflow.sdk.api.datamodels._generated import DagRunType
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from marketflow import paths
+from marketflow.lake import job_client
+from marketflow_airflow.notify import JobEnded
 from marketflow_airflow.spark import SparkJobOperator
 
 SUMMARY_OF_ITSELF = """
@@ -108,6 +110,19 @@ def test_a_job_that_fails_is_told_by_its_last_line(job):
 def test_a_job_whose_next_run_takes_up_the_rest_is_not_tried_again_for_its_own_faults(job):
     with pytest.raises(AirflowFailException, match="LakeStateError"):
         job(BROKEN, retry_only_when_busy=True).execute(context())
+
+
+def test_a_job_that_is_ended_from_outside_is_told_apart_from_one_that_fails(job, monkeypatch):
+    with pytest.raises(JobEnded, match="work ended with -9: begun"):
+        job("import os\nprint('begun', flush=True)\nos.kill(os.getpid(), 9)").execute(context())
+    work = job("", share_in_backfills=True)
+
+    def gone(*_):
+        raise job_client.JobHostError("the host of Spark jobs ended before work was done")
+
+    monkeypatch.setattr(job_client, "run", gone)
+    with pytest.raises(JobEnded, match="the host of Spark jobs ended"):
+        work.execute(context(DagRunType.BACKFILL))
 
 
 def test_a_killed_task_leaves_no_process_of_its_job(job, tmp_path, monkeypatch):

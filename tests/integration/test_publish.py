@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -17,6 +17,7 @@ from marketflow.errors import BusyError, ConfigurationError
 from marketflow.lake import gold
 from marketflow.lake.session import table_name
 from marketflow.settings import Settings
+from marketflow.stack.status import layers_of
 from marketflow.warehouse.connection import connect
 from marketflow.warehouse.locks import table_lock
 from marketflow.warehouse.publish import publish
@@ -100,13 +101,25 @@ def test_the_next_publication_replaces_only_the_hours_that_gold_replaced(
     report = publish(settings, "gold.bars", now=NOW)
     # the fourth hour is midnight's, where the day's bar lies
     assert (report.hours, report.whole, report.published_through) == (4, False, at("12:00"))
+    assert (report.interval_start, report.interval_end) == (at("0:00"), at("13:00"))
     left = [row for row in published(settings, BARS) if at("1:00") < row["open_ts"] < at("10:00")]
     assert {row["trade_count"] for row in left} == {-1}
     lake_rows = stored(spark, settings, BARS)
     changed = [row for row in lake_rows if row["open_ts"] >= at("10:00") or row["interval"] == "1d"]
     assert [row for row in published(settings, BARS) if row["trade_count"] != -1] == changed
+    looked = "select looked_at, published_at from ops.publish_audit where table_name = 'gold.bars'"
+    with connect(settings) as connection:
+        before: Any = connection.execute(looked).fetchone()
     again = publish(settings, "gold.bars", now=NOW)
     assert (again.hours, again.rows, again.published_through) == (0, 0, at("12:00"))
+    assert (again.interval_start, again.interval_end) == (None, None)
+    # that it looked and found nothing to do is known too: a copy is late where nobody looks
+    with connect(settings) as connection:
+        after: Any = connection.execute(looked).fetchone()
+        connection.execute("update ops.publish_audit set looked_at = now() - interval '51 minutes'")
+        (late,) = (one for one in layers_of(connection, datetime.now(UTC)) if one.table_name == "postgres gold.bars")
+    assert (after[0] > before[0], after[1]) == (True, before[1])
+    assert late.late
 
 
 def test_a_publication_that_dies_before_its_commit_changed_nothing_and_is_made_up_for(

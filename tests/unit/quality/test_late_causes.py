@@ -41,7 +41,10 @@ SCHEDULER = "marketflow logs airflow-scheduler"
 @pytest.mark.parametrize(
     ("table", "minutes"),
     # of a daily table that of yesterday is the newest until the next day's run is over
-    [("bronze.trades_raw", 3), ("silver.quotes", 15), ("gold.bars", 80), ("gold.product_day", 27 * 60)],
+    [
+        *(("bronze.trades_raw", 3), ("silver.quotes", 15), ("gold.bars", 80), ("gold.product_day", 27 * 60)),
+        *(("postgres gold.bars", 50), ("postgres gold.product_day", 27 * 60)),
+    ],
 )
 def test_how_far_behind_a_table_may_be(table: str, minutes: int) -> None:
     assert late_after(table) == timedelta(minutes=minutes)
@@ -145,6 +148,24 @@ def test_a_table_that_its_gate_keeps_out_is_late_in_postgresql() -> None:
     (found,) = causes(replace(WELL, refused={"gold.bars": "bars_are_possible: 1 failing row"}), NOW)
     assert found.table == "postgres gold.bars"
     assert found.cause == "a hard check keeps its rows out of PostgreSQL: bars_are_possible: 1 failing row"
+
+
+def test_a_copy_that_nobody_publishes_is_late_and_follows_a_late_gold() -> None:
+    copies = [layer("postgres gold.bars", 60, True), layer("postgres gold.product_day", 60 * 20, False)]
+    (found,) = causes(replace(WELL, layers=[*WELL.layers, *copies]), NOW)
+    assert (found.table, found.follows) == ("postgres gold.bars", False)
+    assert found.cause.startswith("scheduler behind: Airflow is well and Dag publish_bars has not brought it up")
+    assert found.command == "scripts/airflow dags list-runs publish_bars"
+    (alert,) = alerts([found])
+    assert (alert.key, alert.title) == ("layer:postgres", "postgres gold.bars is late: complete 1 h 0 min ago")
+    gold_late = replace(WELL, layers=[layer("gold.bars", 90, True), *copies])
+    assert [(one.table, one.follows) for one in causes(gold_late, NOW)] == [
+        ("gold.bars", False),
+        ("postgres gold.bars", True),
+    ]
+    # what its gate keeps out is told of by that, once, and with its age
+    (refused,) = causes(replace(WELL, layers=copies, refused={"gold.bars": "bars_add_up"}), NOW)
+    assert (refused.table, refused.age_s, refused.follows) == ("postgres gold.bars", 3600, True)
 
 
 def test_one_alert_a_layer_names_age_cause_and_command_and_what_follows_is_not_told_again() -> None:
