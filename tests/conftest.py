@@ -83,3 +83,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if gone := [str(path) for path in places if not path.exists()]:
         raise pytest.UsageError(f"LONGEST_FIRST names what is not there: {', '.join(gone)}")
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What a parse of all Dags took, also where a worker of pytest-xdist measured it: the report carries it here."""
+    for report in (each for reports in terminalreporter.stats.values() for each in reports):
+        if getattr(report, "when", None) == "call" and (said := dict(report.user_properties).get("parse")):
+            terminalreporter.write_line(str(said))

@@ -117,7 +117,7 @@ class Round:
 
     def _act(self, service: str, kind: str, reason: str) -> None:
         from marketflow.errors import MarketflowError
-        from marketflow.services.backend import StackDownError
+        from marketflow.services.backend import ServiceStatus, StackDownError
         from marketflow.services.desired import record_event
 
         try:
@@ -133,7 +133,9 @@ class Round:
         except MarketflowError as error:
             # the others get their turn; the run fails with every sentence at its end
             self.failures[service] = f"{service}: could not {kind} it: {error}"
-            self.note({service: Condition(service, "down", str(error))}, {service: self.backend.status()[service]})
+            # which may not know it yet
+            status = self.backend.status().get(service, ServiceStatus(service, "stopped"))
+            self.note({service: Condition(service, "down", str(error))}, {service: status})
             return
         if kind != "restart":
             record_event(self.connection, service, _DONE[kind], reason, run_id=self.run_id)

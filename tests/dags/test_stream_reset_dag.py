@@ -74,10 +74,20 @@ def test_a_key_that_the_form_has_not_is_refused():
         approval().execute(context(conf={"aproved_by": "ada"}))
 
 
+def answered(option):
+    """What the trigger says once ada has answered in the UI."""
+    user = {"id": "1", "name": "ada"}
+    return {"chosen_options": [option], "params_input": {}, "responded_by_user": user, "responded_at": START}
+
+
+def test_who_presses_approve_is_the_approver():
+    said = approval().execute_complete(context(), answered("Approve"))
+    assert approver(context(approve=said)) == "ada"
+
+
 def test_who_rejects_ends_the_run_for_good():
-    event = {"chosen_options": ["Reject"], "params_input": {}, "responded_by_user": {"id": "1", "name": "ada"}}
     with pytest.raises(KnownFailure, match="rejected: nothing was changed"):
-        approval().execute_complete(context(), event | {"responded_at": START})
+        approval().execute_complete(context(), answered("Reject"))
 
 
 @pytest.fixture

@@ -1,7 +1,11 @@
-"""Runs Dags in turn in one process, as `airflow dags test` does: DAG@DATE … ; exit status 1 at the first red one."""
+"""Runs Dags in turn in one process, as `airflow dags test` does; exit status 1 at the first red one.
+
+Arguments: DAG, DAG@DATE or 'DAG@DATE {"what": "its form says"}', as many as there are runs.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from datetime import datetime
@@ -19,8 +23,10 @@ def main() -> int:
     if bag.import_errors:
         sys.exit(str(bag.import_errors))
     for wish in wishes:
-        dag_id, _, date = wish.partition("@")
-        run = bag.dags[dag_id].test(logical_date=datetime.fromisoformat(date) if date else None)
+        which, _, form = wish.partition(" ")
+        dag_id, _, date = which.partition("@")
+        logical_date = datetime.fromisoformat(date) if date else None
+        run = bag.dags[dag_id].test(logical_date=logical_date, run_conf=json.loads(form) if form else None)
         print(f"DAG {wish} {run.state}", flush=True)
         if str(run.state) != "success":
             return 1

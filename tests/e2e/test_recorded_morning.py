@@ -1,23 +1,26 @@
-"""A recorded morning, from the venues' own messages to SQL: every gold Dag restates it, and `verify` judges it."""
+"""A recorded morning, from the venues' own messages to SQL: gold's Dags restate it, and `verify` judges it."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyiceberg.table import StaticTable
+from pyiceberg.table.snapshots import Operation
 
 from marketflow.contracts import tables as contracts
 from marketflow.contracts.gold import PRICE_METRICS
 from marketflow.lake import readers
 from marketflow.lake.file_options import file_options
 from marketflow.settings import Settings, load
-from marketflow.stack import replay
+from marketflow.stack import airflow, replay
 from marketflow.warehouse.connection import connect
 from tests.e2e.conftest import rewrite_hours, run_dags, verify
 from tests.spark_options import SHORT_LIVED_SPARK
@@ -32,8 +35,8 @@ DAGS = ("gold_price_metrics", "gold_trade_features", "gold_bars")
 def recorded(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Path, datetime]:
     """Dataset replay after a three-hour capture went through every layer: its settings, its truth, its first hour."""
     folder = tmp_path_factory.mktemp("capture")
-    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    start = now - timedelta(hours=HOURS + 1)
+    # of a day that has ended and settled, whenever this runs
+    start = (datetime.now(UTC) - timedelta(days=1, hours=1)).replace(hour=9, minute=0, second=0, microsecond=0)
     arguments = ["--out", str(folder / "capture.ndjson"), "--truth", str(folder / "truth"), "--hours", str(HOURS)]
     arguments += ["--start", start.isoformat(), "--rate", "0.5", "--seed", "11", "--assets", "20"]
     arguments += ["--poll-interval-s", "30", "--products", PRODUCTS]
@@ -51,13 +54,45 @@ def _gold(settings: Settings, table: str) -> list[tuple[Any, ...]]:
         return sorted(lake.execute(f"select * from {table}").fetchall(), key=repr)
 
 
-def _hours_written(settings: Settings, table: str) -> list[datetime]:
-    """By the newest commit."""
+def _lake_table(settings: Settings, table: str) -> StaticTable:
     location = readers.metadata_location(settings, contracts.table(table))
-    newest = StaticTable.from_metadata(location, properties=file_options(settings)).current_snapshot()
-    assert newest is not None
-    assert newest.summary is not None
-    return [datetime.fromisoformat(hour) for hour in json.loads(str(newest.summary["marketflow.hours"]))]
+    return StaticTable.from_metadata(location, properties=file_options(settings))
+
+
+def _writes(settings: Settings, table: str) -> list[list[datetime]]:
+    """The hours of each commit that wrote some, the oldest first; compaction's has none."""
+    summaries = [one.summary for one in _lake_table(settings, table).snapshots() if one.summary is not None]
+    told = [one.additional_properties.get("marketflow.hours") for one in summaries]
+    return [[datetime.fromisoformat(hour) for hour in json.loads(hours)] for hours in told if hours]
+
+
+def _most_files(settings: Settings, table: str) -> int:
+    """Of the partition that has the most."""
+    return max(Counter(str(one.file.partition) for one in _lake_table(settings, table).scan().plan_files()).values())
+
+
+def _compacted(settings: Settings, table: str) -> bool:
+    """Whether a commit exchanged files for others of the same rows."""
+    summaries = [one.summary for one in _lake_table(settings, table).snapshots() if one.summary is not None]
+    return any(one.operation is Operation.REPLACE for one in summaries)
+
+
+def _assert_kept_light(settings: Settings, tables: Sequence[str]) -> None:
+    """A file a partition, for its day is over; and both kinds of daily upkeep are written down as done."""
+    assert {table: _most_files(settings, table) for table in tables} == dict.fromkeys(tables, 1)
+    assert any(_compacted(settings, table) for table in tables)
+    assert {one.name for one in (settings.home / "upkeep").iterdir()} == {"airflow", "lake"}
+
+
+def _days_of_trades(settings: Settings) -> list[tuple[Any, ...]]:
+    """What gold.product_day is to say of the morning's day, by silver's trades."""
+    question = """
+    select product_id, date_trunc('day', min(event_ts)), arg_min(price, trade_id), max(price), min(price),
+        arg_max(price, trade_id), sum(size), count(*), count(distinct date_trunc('hour', event_ts))
+    from silver.trades group by product_id order by product_id
+    """
+    with readers.duckdb(settings) as lake:
+        return lake.execute(question).fetchall()
 
 
 @pytest.mark.timeout(1500)
@@ -65,7 +100,7 @@ def test_a_recorded_morning_is_true_in_every_layer_and_every_gold_dag_restates_i
     recorded: tuple[Settings, Path, datetime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, truth, start = recorded
-    tables = ("gold.bars", "gold.price_metrics", "gold.top_movers", "gold.trade_features")
+    tables = ("gold.bars", "gold.price_metrics", "gold.product_day", "gold.top_movers", "gold.trade_features")
     before = {table: _gold(settings, table) for table in tables}
     assert len([row for row in before["gold.bars"] if row[2] == "1h"]) == HOURS * 2
     assert len(before["gold.trade_features"]) > HOURS * 2 * 1_000
@@ -75,14 +110,25 @@ def test_a_recorded_morning_is_true_in_every_layer_and_every_gold_dag_restates_i
     rewrite_hours(settings, ("gold.bars", "gold.price_metrics", "gold.top_movers"), hours)
     # each Dag for an hour of its own choice: which hour a run is for is asked of Dags alone, in tests/dags
     wishes = [f"{dag}@{hour}" for dag, hour in zip(DAGS, hours, strict=True)]
-    published = ["publish_bars", "publish_price_metrics", "publish_top_movers", "publish_trade_features"]
-    states = run_dags(settings, *wishes, *published)
-    assert len(states) == len(wishes) + len(published)
-    written = [_hours_written(settings, table) for table in ("gold.price_metrics", "gold.trade_features", "gold.bars")]
+    midnight = start.replace(hour=0)
+    wishes.append(f"gold_daily@{midnight.isoformat()}")
+    published = ["publish_bars", "publish_price_metrics", "publish_product_day"]
+    published += ["publish_top_movers", "publish_trade_features"]
+    days_written = _writes(settings, "gold.product_day")
+    # the deep run cleans up the metadata database of the home too
+    airflow.migrate(settings)
+    states = run_dags(settings, *wishes, *published, 'maintain_lake {"deep": true}')
+    assert len(states) == len(wishes) + len(published) + 1
+    written = [_writes(settings, table)[-1] for table in ("gold.price_metrics", "gold.trade_features", "gold.bars")]
     assert written == [[datetime.fromisoformat(hour)] for hour in hours], "the Dags wrote the hours of their dates"
+    assert _writes(settings, "gold.product_day") == [*days_written, [midnight]]
+    _assert_kept_light(settings, tables)
     # compared table by table and as a truth value: a difference of thousands of rows is not for pytest to explain
     same = [table for table in tables if _gold(settings, table) == before[table]]
     assert same == list(tables), "an hour written twice is the same hour"
+    days = "select product_id, day, open, high, low, close, volume, trade_count, hours from gold.product_day"
+    with readers.duckdb(settings) as lake:
+        assert lake.execute(f"{days} order by product_id").fetchall() == _days_of_trades(settings)
     judged = verify(settings, "--truth", str(truth), "--json")
     assert judged.returncode == 0, judged.stdout[-6000:] + judged.stderr[-2000:]
     with connect(settings, "marketflow_reader") as connection:

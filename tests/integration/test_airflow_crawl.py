@@ -148,12 +148,17 @@ def test_on_aws_the_providers_operators_create_then_update_and_run_glues_crawler
     client = boto3.client(
         "glue", endpoint_url=address, region_name="us-east-1", aws_access_key_id="any", aws_secret_access_key="any"
     )
+    name, tasks = "marketflow-sim-export", ("create_crawler", "update_crawler", "run_crawler")
     try:
         first = run(**aws)
-        assert (first["create_crawler"], first["update_crawler"]) == ("success", "skipped")
-        crawler = client.get_crawler(Name="marketflow-sim-export")["Crawler"]
+        assert [first[task] for task in tasks] == ["success", "skipped", "success"]
+        crawler = client.get_crawler(Name=name)["Crawler"]
+        assert crawler["State"] == "RUNNING"
+        # moto ends a crawl when it is listed: the second run would join this one otherwise
+        assert [one["State"] for one in client.list_crawls(CrawlerName=name)["Crawls"]] == ["COMPLETED"]
         second = run(**aws)
-        assert (second["create_crawler"], second["update_crawler"]) == ("skipped", "success")
+        assert [second[task] for task in tasks] == ["skipped", "success", "success"]
+        crawls = client.list_crawls(CrawlerName=name)["Crawls"]
     finally:
         server.stop()
     assert crawler["Role"] == "arn:aws:iam::123456789012:role/crawler"
@@ -166,6 +171,7 @@ def test_on_aws_the_providers_operators_create_then_update_and_run_glues_crawler
         "s3://lake/sim/export/silver/asset_prices/",
     ]
     assert crawler["SchemaChangePolicy"]["DeleteBehavior"] == "DELETE_FROM_DATABASE"
+    assert len({one["CrawlId"] for one in crawls}) == 2, "each run started a crawl of its own"
     assert (first["publish"], second["publish"]) == ("skipped", "skipped")
 
 

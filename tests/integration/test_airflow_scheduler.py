@@ -1,4 +1,4 @@
-"""The embedded Airflow as it is run: four processes on PostgreSQL, with the project's Dags and five of the test's."""
+"""The embedded Airflow as it is run: four processes on PostgreSQL, with the project's Dags and six of the test's."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import json
 import os
 import signal
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,7 +20,7 @@ import pytest
 from marketflow.paths import PROJECT_FOLDER
 from marketflow.services.environment import embedded_environment, program
 from marketflow.settings import Settings
-from marketflow.stack import airflow
+from marketflow.stack import airflow, airflow_production
 from marketflow.stack.servers import free_ports
 from marketflow.warehouse import freshness
 from marketflow.warehouse.connection import connect
@@ -35,8 +37,8 @@ PARTS = {
 STOPPING_ORDER = ("scheduler", "dag-processor", "triggerer", "api-server")
 PORTS = ("airflow_port", "airflow_log_port", "airflow_trigger_log_port", "airflow_scheduler_health_port")
 DAGS = '''
-"""Dags of the test: one that waits, one by the hour that emits an asset, one that is woken by it, one that is late, and
-one whose backfill shares its jobs."""
+"""Dags of the test: one that waits, one by the hour that emits an asset, one that is woken by it, one by the day, one
+that is late, and one whose backfill shares its jobs."""
 import json, os, time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,7 +46,7 @@ import marketflow.paths
 from airflow.sdk import Asset, CronPartitionTimetable, dag, get_current_context, task
 from marketflow_airflow.freshness import FreshnessSensor
 from marketflow_airflow.gold import deadline
-from marketflow_airflow.interval import partition_param, resolve
+from marketflow_airflow.interval import KEY_FORMATS, partition_param, resolve
 from marketflow_airflow.notify import deadline_met
 from marketflow_airflow.spark import SparkJobOperator
 
@@ -55,17 +57,30 @@ COMMON = {"start_date": datetime(2026, 1, 1, tzinfo=UTC), "catchup": False, "is_
 def test_waits():
     FreshnessSensor(task_id="fresh", tables=["silver.trades"], poke_interval=1, timeout=timedelta(minutes=5))
 
+def say(grain):
+    context = get_current_context()
+    run, window = context["dag_run"], resolve(context, grain)
+    said = [run.dag_id, run.run_id, window.key, window.start.isoformat(), window.end.isoformat(), window.source]
+    with open(os.environ["WINDOWS"], "a") as file:
+        file.write(json.dumps(said) + "\\n")
+
 EVERY_HOUR = CronPartitionTimetable("0 * * * *", timezone="UTC", run_offset=-1)
 
 @dag(schedule=EVERY_HOUR, params=partition_param("hour"), **COMMON)
 def test_hours():
     @task(outlets=[TABLE])
     def work():
-        context = get_current_context()
-        window = resolve(context, "hour")
-        said = [context["dag_run"].run_id, window.key, window.start.isoformat(), window.end.isoformat(), window.source]
-        with open(os.environ["WINDOWS"], "a") as file:
-            file.write(json.dumps(said) + "\\n")
+        say("hour")
+    work()
+
+# as gold_daily's
+EVERY_DAY = CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format=KEY_FORMATS["day"])
+
+@dag(schedule=EVERY_DAY, params=partition_param("day"), **COMMON)
+def test_days():
+    @task
+    def work():
+        say("day")
     work()
 
 @dag(schedule=[TABLE], **COMMON)
@@ -99,6 +114,7 @@ def test_shares():
 test_shares()
 test_waits()
 test_hours()
+test_days()
 test_listens()
 test_late()
 '''
@@ -120,7 +136,7 @@ class Airflow:
     def __init__(self, settings: Settings, folder: Path, hook: Receiver) -> None:
         self.settings, self.windows, self.hook = settings, folder / "windows.ndjson", hook
         (folder / "dags").mkdir()
-        (folder / "dags" / "five.py").write_text(DAGS)
+        (folder / "dags" / "six.py").write_text(DAGS)
         (folder / "spark_jobs").mkdir()
         (folder / "spark_jobs" / "small.py").write_text(SMALL_JOB)
         self.jobs = folder / "jobs.ndjson"
@@ -181,6 +197,27 @@ class Airflow:
         )
         assert done.returncode == 0, done.stderr[-2000:]
 
+    def ask(self, path: str, body: dict[str, object]) -> dict[str, Any]:
+        """What the API answers to a POST of the first user."""
+        user, password = next(iter(airflow_production.passwords(self.settings).items()))
+        token = self._post("/auth/token", {"username": user, "password": password})["access_token"]
+        return self._post(f"/api/v2/{path}", body, authorization=f"Bearer {token}")
+
+    def _post(self, path: str, body: dict[str, object], **headers: str) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"{airflow.base_url(self.settings)}{path}",
+            data=json.dumps(body).encode(),
+            headers={"content-type": "application/json", **headers},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def said(self, dag_id: str) -> list[list[str]]:
+        """Run, key, start, end and source of each window that a Dag's runs resolved, in the order of their tries."""
+        told = [json.loads(line) for line in self.windows.read_text().splitlines()]
+        return [window for name, *window in told if name == dag_id]
+
     def rows(self, query: str, *parameters: object) -> list[tuple[object, ...]]:
         with psycopg.connect(self.settings.dsn("airflow", "airflow"), options="-c timezone=UTC") as connection:
             return connection.execute(query, parameters).fetchall()
@@ -212,8 +249,10 @@ def test_the_embedded_airflow_parses_waits_backfills_and_wakes_as_the_dags_rely_
         a_wait_ends_in_the_triggerer(parts)
         a_first_start_runs_the_last_complete_hour_by_its_key(parts)
         a_backfill_of_three_hours_is_three_runs_with_their_windows(parts)
+        a_backfill_of_three_days_and_runs_by_the_form_have_whole_days(parts)
         a_backfills_job_does_the_hours_that_wait_and_each_run_has_its_own(parts)
         a_run_by_key_wakes_no_plain_listener_and_leaves_nothing_pending(parts)
+        a_run_that_is_cleared_has_the_window_that_it_had(parts)
         a_run_that_is_late_is_told_of_and_so_is_its_end(parts)
 
 
@@ -241,6 +280,7 @@ def parses_every_dag_and_has_the_pool(parts: Airflow) -> None:
         "train_forecast",
         "test_waits",
         "test_hours",
+        "test_days",
         "test_listens",
         "test_late",
         "test_shares",
@@ -264,8 +304,7 @@ def a_wait_ends_in_the_triggerer(parts: Airflow) -> None:
 def a_first_start_runs_the_last_complete_hour_by_its_key(parts: Airflow) -> None:
     """`catchup=False` skips the past but for the tick that was due last; the hour may turn while this test runs."""
     eventually(lambda: set(parts.states("test_hours", "scheduled")) == {"success"}, "the due hour's run", 120)
-    told = [json.loads(line) for line in parts.windows.read_text().splitlines()]
-    ((run_id, key, start, end, source), *turned) = sorted(told, key=lambda window: str(window[2]))
+    ((run_id, key, start, end, source), *turned) = sorted(parts.said("test_hours"), key=lambda window: window[2])
     assert run_id.startswith("scheduled__")
     assert len(turned) <= (datetime.fromisoformat(end) + timedelta(hours=1) <= datetime.now(UTC))
     assert source == "partition_key"
@@ -279,7 +318,7 @@ def a_backfill_of_three_hours_is_three_runs_with_their_windows(parts: Airflow) -
     first, last = "2026-11-10T03:00", "2026-11-10T05:00"
     parts.command("backfill", "create", "--dag-id", "test_hours", "--from-date", first, "--to-date", last)
     eventually(lambda: parts.states("test_hours", "backfill") == ["success"] * 3, "the backfill to end", 120)
-    said = [json.loads(line) for line in parts.windows.read_text().splitlines()]
+    said = parts.said("test_hours")
     assert sorted(window[1:] for window in said if window[0].startswith("backfill__")) == [
         [
             f"2026-11-10T{hour:02}:00:00",
@@ -288,6 +327,25 @@ def a_backfill_of_three_hours_is_three_runs_with_their_windows(parts: Airflow) -
             "partition_key",
         ]
         for hour in (3, 4, 5)
+    ]
+
+
+def a_backfill_of_three_days_and_runs_by_the_form_have_whole_days(parts: Airflow) -> None:
+    parts.command(
+        *("backfill", "create", "--dag-id", "test_days", "--from-date", "2026-11-10", "--to-date", "2026-11-12"),
+        *("--reprocess-behavior", "completed"),
+    )
+    # the form fills in the present
+    form = {"logical_date": datetime.now(UTC).isoformat()}
+    plain = parts.ask("dags/test_days/dagRuns", form)
+    parts.ask("dags/test_days/dagRuns", {"logical_date": None, "conf": {"partition": "2026-11-14T05:30:00Z"}})
+    ended = lambda: parts.states("test_days", "backfill") + parts.states("test_days", "manual") == ["success"] * 5  # noqa: E731
+    eventually(ended, "the backfill and the form's runs to end", 120)
+    said = {run_id: window for run_id, *window in parts.said("test_days") if not run_id.startswith("scheduled__")}
+    assert said.pop(plain["dag_run_id"])[2:] == [f"{plain['run_after'][:10]}T00:00:00+00:00", "last_complete"]
+    assert sorted(said.values()) == [
+        [f"2026-11-{day}", f"2026-11-{day}T00:00:00+00:00", f"2026-11-{day + 1}T00:00:00+00:00", source]
+        for day, source in ((10, "partition_key"), (11, "partition_key"), (12, "partition_key"), (14, "params"))
     ]
 
 
@@ -334,6 +392,23 @@ def a_run_by_key_wakes_no_plain_listener_and_leaves_nothing_pending(parts: Airfl
     eventually(lambda: parts.states("test_listens") == ["success"], "the listener to be woken", 120)
     assert parts.rows(events.format("")) == [(1,)]
     assert parts.rows("select count(*) from asset_partition_dag_run") == [(0,)]
+
+
+def a_run_that_is_cleared_has_the_window_that_it_had(parts: Airflow) -> None:
+    """Over the REST API, as the UI's button does: one of each way in which a run of these came to be."""
+    runs = {
+        (dag_id, window[0].split("__")[0], window[-1]): window
+        for dag_id in ("test_hours", "test_days")
+        for window in parts.said(dag_id)
+    }
+    assert len(runs) == 7
+    for (dag_id, *_), (run_id, *_) in runs.items():
+        body = {"dag_run_id": run_id, "dry_run": False, "only_failed": False}
+        assert parts.ask(f"dags/{dag_id}/clearTaskInstances", body)["total_entries"] == 1
+    again = "select count(*) from task_instance where try_number = 2 and state = 'success' and dag_id = any(%s)"
+    eventually(lambda: parts.rows(again, ["test_hours", "test_days"]) == [(len(runs),)], "the second tries", 120)
+    for (dag_id, *_), window in runs.items():
+        assert [said for said in parts.said(dag_id) if said[0] == window[0]] == [window] * 2
 
 
 def a_run_that_is_late_is_told_of_and_so_is_its_end(parts: Airflow) -> None:

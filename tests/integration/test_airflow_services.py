@@ -262,6 +262,18 @@ def test_a_misspelt_or_half_a_wish_fails_the_run_and_touches_nothing(world, form
     assert world.events() == []
 
 
+def test_one_that_cannot_even_be_defined_is_said_and_what_runs_goes_on(world):
+    world.say()
+    world.services(world.producer())
+    world.round(feeds())
+    pid = world.pid()
+    world.configure(world.producer(), world.stage.definition("producer-coingecko", SAYS, "two\nlines"))
+    with pytest.raises(AirflowException, match=r"producer-coingecko: could not start it: .*line"):
+        world.round(feeds())
+    assert world.pid() == pid
+    assert [event for event, _ in world.events("producer-coingecko")] == ["down"]
+
+
 def test_the_form_of_the_dag_reaches_the_service(world):
     """By Airflow's own loop: the Dag as it is in the project, with what a person filled in."""
     from airflow.dag_processing.dagbag import DagBag

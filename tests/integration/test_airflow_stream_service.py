@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # before anything of Airflow, which reads its settings when it is imported
-from tests import airflow_home  # noqa: F401
+from tests import airflow_home
 
 # isort: split
 import json
@@ -267,3 +267,30 @@ def test_a_restart_that_did_not_help_is_done_again_after_ten_minutes_and_its_ale
     told(world, "progress", datetime.now(UTC), batch_id=2, end_offsets=read)
     world.round(stream())
     assert [over for _, _, over in world.alerts("market-stream")] == [True]
+
+
+def test_the_form_of_the_dag_stops_the_stream_and_starts_it_again(world):
+    """By Airflow's own loop: the Dag as it is in the project, with what a person filled in."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    world.services(world.stage.definition("market-stream", SLEEPER, group="stream"))
+    world.round(stream())
+    before = world.pid("market-stream")
+    airflow_home.fresh_database()
+    dag = DagBag(str(airflow_home.DAGS_FOLDER), bundle_name="dags-folder").dags["market_stream"]
+    dag.get_task("round").retries = 0  # a test does not wait for what is tried again
+
+    def asked(action, state):
+        done = dag.test(run_conf={"service": "market-stream", "action": action, "reason": f"{action} in a test"})
+        assert (done.state, world.state("market-stream")) == ("success", state)
+        assert world.rows("select service, desired, set_by from ops.service_desired") == [
+            ("market-stream", state, "dag_test")
+        ]
+        event, detail = world.events("market-stream")[-1]
+        assert f"{action} in a test" in detail
+        return event
+
+    assert asked("stop", "stopped") == "stopped"
+    assert asked("start", "running") == "started"
+    assert world.pid("market-stream") != before
+    assert len(world.events("market-stream")) == 3

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+# before anything of Airflow, which reads its settings when it is imported
+from tests import airflow_home
+
+# isort: split
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -215,6 +220,34 @@ def test_a_ban_ends_it_as_failed_and_the_same_goes_on_later_and_again_starts_ove
     over = state(embedded, asked).pages
     assert over == first.pages
     assert truth.keys() <= set(ids_of(pages(embedded, asked)[-over:]))
+
+
+def test_the_dag_brings_the_trades_of_the_interval_in_its_form(
+    embedded: Settings, made: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Airflow's own loop: the Dag as it is in the project, with what a person filled in."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    asked, truth = interval(made, BINANCE, 700, 2_900)
+    earlier = len(pages(embedded, asked))
+    told = environment(embedded, **made.ports, products=made.product)
+    for name in [each for each in os.environ if each.startswith("MARKETFLOW_") and each not in told]:
+        monkeypatch.delenv(name)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    airflow_home.fresh_database()
+    dag = DagBag(str(airflow_home.DAGS_FOLDER), bundle_name="dags-folder").dags["backfill_history"]
+    dag.get_task("bring").retries = 0  # a test does not wait for what is tried again
+    form = {"venue": BINANCE, "product": PRODUCT[BINANCE]}
+    form |= {"start": asked.start.isoformat(), "end": asked.end.isoformat()}
+
+    assert dag.test(run_conf=form).state == "success"
+
+    brought = ids_of(pages(embedded, asked)[earlier:])
+    assert truth.keys() <= set(brought)
+    assert len(brought) == len(set(brought))
+    finished = state(embedded, asked)
+    assert (finished.status, finished.items) == ("done", len(brought))
 
 
 def test_a_page_that_lies_is_asked_for_again_and_nothing_is_missing(embedded: Settings, made: Market) -> None:
