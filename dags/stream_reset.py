@@ -16,9 +16,10 @@ a table lacks or repeats an offset. The message of task plan says which; nothing
 **Rerun** safe: it begins where bronze ends, each time. The live queries keep theirs: their tables are keyed.
 **Backfill** makes no sense here.
 **When it fails** before task reset, nothing was changed. Task reset starts the stream again whatever came of the reset,
-and task start where reset was killed; if it stands still all the same: Dag market_stream, action start. *Clear task*
-on reset does it again, and is tried again by itself only where somebody held the stream's lock. A checkpoint that was
-put aside is moved back by hand while the stream is stopped.
+and task start where reset was killed. Where somebody marked the whole run Airflow skips task start: if the stream
+stands still, Dag market_stream, action start. *Clear task* on reset does it again; by itself it is tried again only
+where the stream could not be stopped or somebody held its lock. A checkpoint that was put aside is moved back by hand
+while the stream is stopped.
 """
 
 from __future__ import annotations

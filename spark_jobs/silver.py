@@ -44,7 +44,7 @@ def close(session: SparkSession, settings: Settings, source: silver.Source, when
         "table": done.table,
         "hour": done.hour.isoformat(),
         "rows": sum(commit.accounting.inserted for commit in advanced) + done.inserted,
-        "hours": sorted({done.hour.isoformat(), *silver.hours_touched(advanced)}),
+        "hours": silver.hours_touched((*advanced, *done.commits)),
         "messages": done.messages,
         "items": done.items,
         "missing_before": done.missing_before,

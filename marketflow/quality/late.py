@@ -149,10 +149,10 @@ def _layer(name: str) -> str:
 
 
 def _late_before(name: str, late: Mapping[str, Layer]) -> list[str]:
-    """The late ones among the tables that it is made of, the oldest first."""
+    """The nearest late ones among the tables that it is made of, and those that these are of; the oldest first."""
     sources = (name.removeprefix(COPY),) if name.startswith(COPY) else _MADE_OF.get(name, ())
-    found = [source for source in sources if source in late]
-    return sorted(found, key=lambda source: -late[source].age_s)
+    found = {one for each in sources for one in ([each] if each in late else _late_before(each, late))}
+    return sorted(found, key=lambda source: (-late[source].age_s, source))
 
 
 def _cause(name: str, late: Mapping[str, Layer], facts: Facts, now: datetime) -> tuple[str, str]:

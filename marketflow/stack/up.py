@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
 import psycopg
 
@@ -12,6 +12,7 @@ from marketflow.catalog import movers, render
 from marketflow.catalog.queries import run_on_postgres
 from marketflow.contracts.silver import ASSET_PRICES
 from marketflow.errors import ConfigurationError, SetupError
+from marketflow.services.flapping import why_flapping
 from marketflow.services.supervisor import SupervisorBackend
 from marketflow.settings import Settings, load
 from marketflow.simulator import configuration
@@ -83,18 +84,25 @@ def why_no_rows(settings: Settings, started: set[str]) -> str | None:
     """Why no live row of a price can come, where that is so: a sentence's second half."""
     if STREAM not in started:
         return f"{STREAM} is not to run: somebody stopped it (Dag market_stream starts it), or a replay does"
+    if settings.dataset == "sim" and "simulator" not in started:
+        return "the simulated exchange is not to run: somebody stopped it (Dag producers starts it)"
     prices = [source for source in settings.active_sources if ASSET_PRICES.name in source.brings]
     if not any(source.service in started for source in prices):
         return "no source that is asked for prices is to run (settings, or somebody stopped it: Dag producers)"
     return None
 
 
-def _wait_for_rows(settings: Settings, since: datetime, step: _Steps) -> None:
+def _wait_for_rows(settings: Settings, supervisor: SupervisorBackend, since: datetime, step: _Steps) -> bool:
+    """Whether they came; a stream that crashes again and again is not waited for, but shown to whoever can mend it."""
     deadline, next_word = time.monotonic() + FIRST_ROWS_TIMEOUT_S, time.monotonic() + 20
     while True:
         newest = run_on_postgres(settings, "select max(polled_at) from live.asset_observation").rows[0][0]
         if newest and newest >= since:
-            return
+            return True
+        flapping = why_flapping(supervisor.status()[STREAM], datetime.now(UTC))
+        if flapping:
+            step(f"waiting for live rows no longer: {STREAM} is flapping. {flapping} `marketflow logs {STREAM}`")
+            return False
         if time.monotonic() > deadline:
             raise SetupError(
                 f"no live row arrived within {FIRST_ROWS_TIMEOUT_S:.0f} s; `marketflow doctor` says what is sick"
@@ -135,8 +143,7 @@ def run(settings: Settings, say: Say) -> None:
         step("made Airflow's metadata database")
     if why_none:
         step(f"waiting for no live rows: {why_none}")
-    else:
-        _wait_for_rows(settings, since, step)
+    elif _wait_for_rows(settings, supervisor, since, step):
         step("first live rows are in PostgreSQL")
         say(_first_prices(settings, since))
     step("starting the Glue API, Airflow and the watch over all of it")

@@ -84,7 +84,7 @@ def publish(settings: Settings, qualified: str, *, now: datetime | None = None) 
     with table_lock(settings, f"published {qualified}"):
         with connect(settings) as connection:
             last, through = _audited(connection, qualified)
-        history = readers.snapshots(settings, table)
+        looked_at, history = datetime.now(UTC), readers.snapshots(settings, table)
         work = _work(history, last)
         with connect(settings) as connection:
             spans, hours, rows = list[Span](), 0, 0
@@ -97,7 +97,7 @@ def publish(settings: Settings, qualified: str, *, now: datetime | None = None) 
         with connect(settings) as connection:
             # by itself: nobody who reads has to wait for it and for the rows too
             trimmed = _trim(connection, table, oldest)
-            connection.execute(_statement("look"), {"table_name": qualified})
+            connection.execute(_statement("look"), {"table_name": qualified, "looked_at": looked_at})
         with connect(settings) as connection:
             last, through = _audited(connection, qualified)
     whole = work is not None and work.hours is None

@@ -31,7 +31,7 @@ class KnownFailure(AirflowFailException):
 
 
 class JobEnded(AirflowException):
-    """A job's process was ended from outside: by the kernel where memory is short, or by somebody.
+    """A job's process, or its JVM, was ended from outside: by the kernel where memory is short, or by somebody.
 
     Its task is tried again, and somebody is told all the same.
     """
@@ -54,7 +54,7 @@ def _refused(context: Mapping[str, Any]) -> QualityError | None:
     return cause if isinstance(cause, QualityError) else None
 
 
-def _alert(key: str, text: str, context: Mapping[str, Any]) -> Alert:
+def _alert(key: str, text: str, context: Mapping[str, Any], weight: int) -> Alert:
     from marketflow.alerts.message import Alert
 
     run, instance, error = context.get("dag_run"), context.get("ti"), context.get("exception")
@@ -66,6 +66,7 @@ def _alert(key: str, text: str, context: Mapping[str, Any]) -> Alert:
         cause=refused.cause if refused else str(error or "")[:500],
         command=refused.command if refused else f"scripts/airflow dags list-runs {dag_id}" if dag_id else "",
         owner=str(_field(context.get("task"), "owner") or ""),
+        weight=weight,
         more={
             "dag": dag_id,
             "run": run_id,
@@ -75,8 +76,11 @@ def _alert(key: str, text: str, context: Mapping[str, Any]) -> Alert:
     )
 
 
-def tell(key: str, text: str, context: Mapping[str, Any]) -> str:
-    """Tell of what failed; returns what became of it, in words, whatever happens."""
+def tell(key: str, text: str, context: Mapping[str, Any], *, weight: int = 1) -> str:
+    """Tell of what failed; returns what became of it, in words, whatever happens.
+
+    `weight` 0 is of a try, after which a failure is worse, and told as well.
+    """
     try:
         from marketflow import settings
         from marketflow.alerts import desk
@@ -84,7 +88,7 @@ def tell(key: str, text: str, context: Mapping[str, Any]) -> str:
         refused = _refused(context)
         if refused is not None and refused.told:
             return f"alert {key}: each failed check is an alert of its own"
-        return _said(desk.tell(settings.load(), _alert(key, text, context)))
+        return _said(desk.tell(settings.load(), _alert(key, text, context, weight)))
     except Exception as error:  # see above: never out of here
         return _broken(key, text, error)
 
@@ -162,7 +166,7 @@ class RetryNotifier(BaseNotifier):
     def notify(self, context: Any) -> None:
         """Called in the worker."""
         if not is_trial() and isinstance(context.get("exception"), JobEnded):
-            tell(_key(context), self.message, context)
+            tell(_key(context), self.message, context, weight=0)
 
     async def async_notify(self, context: Any) -> None:
         """Called in the triggerer."""

@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from marketflow_airflow.form import refuse_unknown
-from marketflow_airflow.notify import KnownFailure
+from marketflow_airflow.notify import KnownFailure, tell
 from marketflow_airflow.service_round import Request
 from marketflow_airflow.services import ServicesHook, StreamOperator
 from marketflow_airflow.spark import SparkJobOperator
@@ -84,29 +84,28 @@ class CheckpointReset(SparkJobOperator):
     def __init__(self, **kwargs: Any) -> None:
         """Only a lock that is held is worth another try: what a reset refuses, it refuses again."""
         super().__init__(job="stream_reset", retry_only_when_busy=True, **kwargs)
-        self._ended = False
 
     def execute(self, context: Mapping[str, Any]) -> Any:
         """What the job says of each query."""
         switch(context, "stop")
         try:
-            if self._ended:
+            if self.told_to_end:
                 raise AirflowFailException("ended while the stream was being stopped: nothing was changed")
             done = super().execute(context)
-        except AirflowException as error:
+        except BaseException as error:  # a task whose time is over too
+            self.on_kill()
+            why = str(error) or f"the job was cut short: {type(error).__name__}"
             try:
                 switch(context, "start")
-            except AirflowException as second:
+            except Exception as second:
                 # as the checkpoint was, it may well not start: why there was no reset comes first
-                raise type(error)(f"{error}. And the stream does not start: {second}") from error
-            raise
-        switch(context, "start")
+                why += f". And the stream does not start: {second}"
+            raise (type(error) if isinstance(error, AirflowException) else AirflowFailException)(why) from error
+        try:
+            switch(context, "start")
+        except Exception as error:
+            raise AirflowFailException(f"the checkpoint was reset, and the stream does not start: {error}") from error
         return done
-
-    def on_kill(self) -> None:
-        """End the job, or do not begin it."""
-        self._ended = True
-        super().on_kill()
 
 
 class StreamStart(BaseOperator):
@@ -124,7 +123,8 @@ class StreamStart(BaseOperator):
         run = context["dag_run"]
         states = context["ti"].get_task_states(dag_id=run.dag_id, task_ids=[RESET], run_ids=[run.run_id])
         became = states.get(run.run_id, {}).get(RESET)
-        if became != "success":  # and that has been told, or a person said so
-            raise KnownFailure(
-                f"the checkpoint was not reset: task {RESET} is {became}, and its log or the plan's says why"
-            )
+        if became == "failed" and not is_trial():
+            # where it was killed it could not say so itself; where it did, this is no news
+            tell(f"task:{run.dag_id}.{RESET}", f"{run.dag_id}.{RESET} failed", context)
+        if became != "success":
+            raise KnownFailure(f"task {RESET} is {became}: its log, or the plan's, says what was done and why")

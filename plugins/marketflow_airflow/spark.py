@@ -22,6 +22,8 @@ from marketflow_airflow.notify import JobEnded
 
 SPARK_POOL = "spark"
 EXIT_BUSY = 75
+# what py4j says in the job when its JVM is there no more
+_JVM_GONE = "Py4JNetworkError"
 # command, environment, and who gets the lines; the exit status
 Start = Callable[[Sequence[str], Mapping[str, str], Callable[[str], None]], int]
 
@@ -68,6 +70,7 @@ class SparkJobOperator(BaseOperator):
         self.retry_only_when_busy = retry_only_when_busy
         self.share_in_backfills, self.several_windows = share_in_backfills, several_windows
         self._process: subprocess.Popen[str] | None = None
+        self.told_to_end = False
 
     def _command(self, context: Mapping[str, Any], summary: Path, others: Iterable[datetime] = ()) -> list[str]:
         from marketflow.paths import PROJECT_FOLDER
@@ -108,11 +111,11 @@ class SparkJobOperator(BaseOperator):
             summary = Path(folder) / "summary.json"
             command = self._command(context, summary, others)
             self.log.info("running %s", " ".join(command[1:]))
-            last = ""
+            last, jvm_gone = "", False
 
             def say(line: str) -> None:
-                nonlocal last
-                last = line.rstrip() or last
+                nonlocal last, jvm_gone
+                last, jvm_gone = line.rstrip() or last, jvm_gone or _JVM_GONE in line
                 self.log.info("%s", line.rstrip())
 
             status = start(command, environment, say)
@@ -122,7 +125,8 @@ class SparkJobOperator(BaseOperator):
                 said = f"{self.job} ended with {status}: {last}"
                 if self.retry_only_when_busy:
                     raise AirflowFailException(said)
-                raise JobEnded(said) if status < 0 else AirflowException(said)
+                # what Airflow ended itself is not from outside
+                raise JobEnded(said) if (status < 0 or jvm_gone) and not self.told_to_end else AirflowException(said)
             return json.loads(summary.read_text()) if summary.exists() else None
 
     def _as_child(self, command: Sequence[str], environment: Mapping[str, str], say: Callable[[str], None]) -> int:
@@ -149,6 +153,7 @@ class SparkJobOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """End the job's JVM and workers too; a job that is cut short is repeated whole."""
+        self.told_to_end = True
         if self._process and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)
             try:

@@ -165,6 +165,18 @@ def test_a_job_that_was_ended_is_told_until_its_task_succeeds_and_of_other_tries
     assert [first["status"], last["status"]] == ["firing", "resolved"]
 
 
+def test_a_task_that_fails_for_good_after_its_job_was_ended_is_told_of_too(webhook):
+    notify.RetryNotifier("its job was ended, and is tried again").notify(
+        CONTEXT | {"exception": notify.JobEnded("ended with -9")}
+    )
+    for _ in range(2):
+        notify.AlertNotifier("gold_bars.rewrite_hours failed").notify(CONTEXT)
+    assert [(body["key"], body["title"]) for _, body in webhook.arrived] == [
+        ("task:gold_bars.rewrite_hours", "its job was ended, and is tried again"),
+        ("task:gold_bars.rewrite_hours", "gold_bars.rewrite_hours failed"),
+    ]
+
+
 def test_every_task_has_the_notifiers():
     (failed,), (well,) = DEFAULT_ARGS["on_failure_callback"], DEFAULT_ARGS["on_success_callback"]
     assert failed.message == "{{ dag.dag_id }}.{{ ti.task_id }} failed"

@@ -115,6 +115,9 @@ def test_a_job_whose_next_run_takes_up_the_rest_is_not_tried_again_for_its_own_f
 def test_a_job_that_is_ended_from_outside_is_told_apart_from_one_that_fails(job, monkeypatch):
     with pytest.raises(JobEnded, match="work ended with -9: begun"):
         job("import os\nprint('begun', flush=True)\nos.kill(os.getpid(), 9)").execute(context())
+    lost = "py4j.protocol.Py4JNetworkError: Answer from Java side is empty"
+    with pytest.raises(JobEnded, match="work ended with 1: gold: not done"):
+        job(f"print('{lost}')\nprint('gold: not done')\nraise SystemExit(1)").execute(context())
     work = job("", share_in_backfills=True)
 
     def gone(*_):
@@ -142,6 +145,7 @@ def test_a_killed_task_leaves_no_process_of_its_job(job, tmp_path, monkeypatch):
 def _outcome(work):
     with pytest.raises(AirflowException) as raised:
         work.execute(context())
+    assert type(raised.value) is AirflowException, "Airflow's own end of it is not one from outside"
     return str(raised.value)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 
 from marketflow.services.desired import Desired
-from marketflow_airflow import services
+from marketflow_airflow import reset, services
 from marketflow_airflow.defaults import START
 from marketflow_airflow.notify import KnownFailure
 from marketflow_airflow.reset import CheckpointReset, ResetApproval, StreamStart, approver
@@ -106,7 +107,7 @@ def asked(monkeypatch):
 
 
 def reset_task(dags, given):
-    task = dags["stream_reset"].get_task("reset")
+    task = dags["stream_reset"].get_task("reset").prepare_for_execution()
     assert (type(task), task.pool, task.retry_only_when_busy) == (CheckpointReset, SPARK_POOL, True)
     return CheckpointReset.execute.__wrapped__(task, given)
 
@@ -135,6 +136,23 @@ def test_a_stream_that_cannot_be_stopped_is_not_reset(dags, asked):
     assert asked.done == ["stop"]
 
 
+@pytest.mark.parametrize("error", [AirflowTaskTimeout("Timeout, PID: 1"), OSError("no space left"), KeyError("x")])
+def test_a_reset_that_is_cut_short_is_ended_started_after_and_not_tried_again(dags, asked, monkeypatch, error):
+    ended = []
+    monkeypatch.setattr(SparkJobOperator, "on_kill", lambda self: ended.append(self.task_id))
+    asked.broken["job"] = error
+    with pytest.raises(AirflowFailException, match=re.escape(str(error))):
+        reset_task(dags, context(approved_by="ada"))
+    assert (asked.done, ended) == (["stop", "job", "start"], ["reset"])
+
+
+def test_a_reset_after_which_the_stream_does_not_start_is_not_done_again(dags, asked):
+    asked.broken["start"] = AirflowException("market-stream: it is backoff")
+    with pytest.raises(AirflowFailException, match="the checkpoint was reset, and the stream does not start: market-"):
+        reset_task(dags, context(approved_by="ada"))
+    assert asked.done == ["stop", "job", "start"]
+
+
 def test_a_task_that_is_ended_while_the_stream_stops_begins_no_job(dags, asked, monkeypatch):
     task = dags["stream_reset"].get_task("reset").prepare_for_execution()
     play = services.ServicesOperator.round
@@ -151,11 +169,15 @@ def test_a_task_that_is_ended_while_the_stream_stops_begins_no_job(dags, asked, 
 
 
 @pytest.mark.parametrize("became", [None, "failed", "upstream_failed", "up_for_retry"])
-def test_no_run_is_well_without_a_reset(asked, monkeypatch, became):
+def test_no_run_is_well_without_a_reset_and_one_that_was_killed_is_told_of(asked, monkeypatch, became):
+    told = []
+    monkeypatch.setattr(reset, "tell", lambda key, text, given: told.append((key, text)))
     desire(monkeypatch, None)
-    with pytest.raises(KnownFailure, match=f"not reset: task reset is {became}"):  # which has been told
+    with pytest.raises(KnownFailure, match=f"task reset is {became}"):  # of which nobody is told
         StreamStart(task_id="start").execute(context(approved_by="ada", states={"reset": became}))
     assert asked.done == []
+    # by the key by which it tells of itself: once
+    assert told == ([("task:stream_reset.reset", "stream_reset.reset failed")] if became == "failed" else [])
 
 
 @pytest.mark.parametrize(

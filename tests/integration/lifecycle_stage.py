@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import urllib.request
 
 import psutil
@@ -84,8 +85,12 @@ class Producers:
 
     def hang(self, name):
         """Alive, and silent on every port. Whether there was one that answered before."""
-        if not self.answers(name):
-            return False
+        # one that has just begun, or a machine that is busy, needs a moment
+        deadline = time.monotonic() + 5
+        while not self.answers(name):
+            if not self.of(name) or time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
         (process,) = self.of(name)
         os.kill(process.pid, signal.SIGSTOP)
         eventually(lambda: process.status() == psutil.STATUS_STOPPED, f"{name} to stand still")

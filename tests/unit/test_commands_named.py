@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
-import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -15,8 +15,10 @@ from marketflow.paths import PROJECT_FOLDER
 PLACES = ("*.md", "docs/**/*.md", "dags/*.py", "plugins/**/*.py", "marketflow/**/*.py", "include/sql/**/*.sql")
 # in quotes of code, or a line of an example; two words at most are looked at
 NAMED = re.compile(r"(?:`|^ *(?:\$ )?(?:\.venv/bin/)?)marketflow (\w[\w-]*)(?: +(\w[\w-]*)(?![\w-]))?", re.MULTILINE)
-# what alerts and checks give as their command
-GIVEN = re.compile(r"(?:command=f?|, )\"marketflow (\w[\w-]*)(?: +(\w[\w-]*)(?![\w-]))?[^\"]*\"")
+
+
+# the names of Airflow's hook and of the stream's session in PostgreSQL
+NO_COMMANDS = ("marketflow services", "marketflow stream", "marketflow stream, process ")
 
 
 def named() -> dict[tuple[str, str], str]:
@@ -25,10 +27,17 @@ def named() -> dict[tuple[str, str], str]:
     for pattern in PLACES:
         for file in sorted(PROJECT_FOLDER.glob(pattern)):
             text = file.read_text()
-            for match in (*NAMED.finditer(text), *GIVEN.finditer(text)):
-                if match[1] != "import":  # `from marketflow import …`, or prose
-                    found[match[1], match[2] or ""] = str(file.relative_to(PROJECT_FOLDER))
+            texts = [text, *(strings(text) if file.suffix == ".py" else ())]
+            for match in (match for each in texts for match in NAMED.finditer(each)):
+                found[match[1], match[2] or ""] = str(file.relative_to(PROJECT_FOLDER))
     return found
+
+
+def strings(source: str) -> list[str]:
+    """A program's strings that are a command as a whole: what an alert gives; of an f-string what stands first."""
+    constants = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
+    commands = (text for text in constants if isinstance(text, str) and text.startswith("marketflow "))
+    return [text for text in commands if text not in NO_COMMANDS]
 
 
 def test_every_command_that_is_named_is_there() -> None:
@@ -50,8 +59,8 @@ def test_every_query_that_is_named_is_there() -> None:
     assert {name: place for name, place in asked.items() if name not in saved_queries()} == {}
 
 
-@pytest.mark.parametrize(
-    "text", ["`marketflow start market-stream`", 'command="marketflow up"', "  marketflow logs kafka\n"]
-)
-def test_what_is_named_is_found(text: str) -> None:
-    assert NAMED.search(text) or GIVEN.search(text)
+def test_what_is_named_is_found() -> None:
+    source = 'command = f"marketflow logs {name}"\nother = {"hung": "marketflow sources"}\n'
+    assert strings(source) == ["marketflow logs ", "marketflow sources"]
+    for text in ("`marketflow start market-stream`", "  marketflow logs kafka\n", *strings(source)):
+        assert NAMED.search(text)

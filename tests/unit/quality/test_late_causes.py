@@ -163,6 +163,12 @@ def test_a_copy_that_nobody_publishes_is_late_and_follows_a_late_gold() -> None:
         ("gold.bars", False),
         ("postgres gold.bars", True),
     ]
+    # gold may be late for longer than a copy: what is before it is the cause by then
+    silver_late = replace(WELL, layers=[layer("silver.trades", 60, True), layer("gold.bars", 60, False), *copies])
+    assert [(one.table, one.follows) for one in causes(silver_late, NOW)] == [
+        ("silver.trades", False),
+        ("postgres gold.bars", True),
+    ]
     # what its gate keeps out is told of by that, once, and with its age
     (refused,) = causes(replace(WELL, layers=copies, refused={"gold.bars": "bars_add_up"}), NOW)
     assert (refused.table, refused.age_s, refused.follows) == ("postgres gold.bars", 3600, True)

@@ -49,6 +49,7 @@ def test_up_of_a_second_dataset_in_a_home_where_one_runs_is_refused(
         (None, set(), None),
         (None, {"producer-coinbase"}, None),
         (None, {"market-stream"}, "market-stream is not to run"),
+        (None, {"simulator"}, "the simulated exchange is not to run"),
         ("coingecko,binance", {"producer-coingecko"}, "no source that is asked for prices"),
         ("coinbase_exchange,binance", set(), "no source that is asked for prices"),
         ("coinbase_exchange,binance_prices", set(), None),
@@ -59,6 +60,6 @@ def test_up_waits_for_live_rows_only_where_some_can_come(
 ) -> None:
     chosen = {} if sources is None else {"sources": sources}
     settings = load(home=tmp_path, dataset="sim", **chosen)
-    started = {"market-stream", *(source.service for source in settings.active_sources)} - stopped
+    started = {"market-stream", "simulator", *(source.service for source in settings.active_sources)} - stopped
     told = up.why_no_rows(settings, started)
     assert told is None if why is None else (told or "").startswith(why)
