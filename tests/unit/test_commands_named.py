@@ -17,8 +17,8 @@ PLACES = ("*.md", "docs/**/*.md", "dags/*.py", "plugins/**/*.py", "marketflow/**
 NAMED = re.compile(r"(?:`|^ *(?:\$ )?(?:\.venv/bin/)?)marketflow (\w[\w-]*)(?: +(\w[\w-]*)(?![\w-]))?", re.MULTILINE)
 
 
-# the names of Airflow's hook and of the stream's session in PostgreSQL
-NO_COMMANDS = ("marketflow services", "marketflow stream", "marketflow stream, process ")
+# names of Airflow's hook, and of the stream in Spark and in PostgreSQL
+NO_COMMANDS = ("marketflow services", "marketflow stream ", "marketflow stream, process ")
 
 
 def named() -> dict[tuple[str, str], str]:
