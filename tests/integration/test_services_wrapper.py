@@ -100,7 +100,7 @@ def test_it_waits_for_a_port_and_says_so(stage: Stage, run: Run) -> None:
         target = f"127.0.0.1:{server.getsockname()[1]}"
         run("--wait", target)
         eventually(lambda: f"waits for {target}" in log(stage), "the log line")
-        assert state(stage)["phase"] == "waiting"
+        eventually(lambda: state(stage)["phase"] == "waiting", "its state, which is written after the line")
         assert services_processes(stage) == set()
         server.listen()
         eventually(lambda: state(stage)["phase"] == "running", "the start")
