@@ -17,10 +17,10 @@ from marketflow.errors import MarketflowError
 from marketflow.settings import Settings
 from marketflow.stack import airflow
 from marketflow.stack.backend import backend
+from marketflow.stack.definitions import STREAM
 from marketflow.stack.status import COPY, Layer, lag_of, layers_of
 from marketflow.warehouse.connection import connect
 
-STREAM = "market-stream"
 # every query of the stream says something once a minute
 _STREAM_SILENT = timedelta(minutes=3)
 # as Dag market_stream has it

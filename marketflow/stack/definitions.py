@@ -38,6 +38,7 @@ STREAM_SETTINGS = (
     "movers_per_direction",
 )
 
+STREAM = "market-stream"
 WATCH_SETTINGS = ("alert_url", "dataset", "postgres_port", "postgres_host", "kafka_port", "kafka_bootstrap_servers")
 
 
@@ -149,7 +150,7 @@ def _stream(settings: Settings) -> ServiceDefinition:
     embedded = settings.deployment == "embedded"
     others = (f"{settings.host}:{settings.postgres_port}", f"{settings.host}:{settings.s3_port}") if embedded else ()
     return ServiceDefinition(
-        name="market-stream",
+        name=STREAM,
         command=(python(), str(PROJECT_FOLDER / "spark_jobs" / "stream_market.py")),
         environment={**_service_environment(settings), **pinned(settings, STREAM_SETTINGS)},
         group="stream",

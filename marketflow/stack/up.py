@@ -19,13 +19,13 @@ from marketflow.simulator import configuration
 from marketflow.stack import airflow, airflow_production, kafka, ports, postgres, s3, secrets, status
 from marketflow.stack.announce import check_plans, warm_up
 from marketflow.stack.backend import backend
+from marketflow.stack.definitions import STREAM
 from marketflow.warehouse import schema
 from marketflow.warehouse.connection import connect
 
 Say = Callable[[str], None]
 FIRST_ROWS_TIMEOUT_S = 240.0
 SETTLE_S = 20.0
-STREAM = "market-stream"
 
 
 class _Steps:

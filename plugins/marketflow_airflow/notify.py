@@ -153,24 +153,13 @@ class AlertNotifier(BaseNotifier):
         await asyncio.to_thread(self.notify, context)
 
 
-class RetryNotifier(BaseNotifier):
+class RetryNotifier(AlertNotifier):
     """For on_retry_callback: tells of a job that was ended, until its task succeeds. Of other tries nobody is told."""
-
-    template_fields = ("message",)
-
-    def __init__(self, message: str) -> None:
-        """`message` is a template, as AlertNotifier's."""
-        super().__init__()
-        self.message = message
 
     def notify(self, context: Any) -> None:
         """Called in the worker."""
         if not is_trial() and isinstance(context.get("exception"), JobEnded):
             tell(_key(context), self.message, context, weight=0)
-
-    async def async_notify(self, context: Any) -> None:
-        """Called in the triggerer."""
-        await asyncio.to_thread(self.notify, context)
 
 
 class RecoveryNotifier(BaseNotifier):

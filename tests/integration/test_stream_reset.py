@@ -123,6 +123,7 @@ def test_a_lost_checkpoint_doubles_nothing_and_the_dag_lets_the_stream_go_on_whe
     assert numbers(own, TRADES) == list(range(100))
 
     planned = job(own, "stream_reset", "--plan", "--topics", "trades")
+    assert planned.returncode == 0, planned.stderr
     (line,) = (json.loads(text) for text in planned.stdout.splitlines() if text.startswith("{"))
     assert (line["query"], line["unread"], sum(line["offsets"].values())) == ("bronze_trades_raw", 30, 100)
     assert not checkpoint(own, TRADES).exists()

@@ -99,7 +99,7 @@ def test_the_simulator_names_what_it_cannot_read_too(tmp_path: Path, monkeypatch
         configuration.load()
 
 
-def test_files_that_cannot_be_opened_are_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recorded_file_that_cannot_be_opened_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "stack.json").mkdir()
     with pytest.raises(ConfigurationError, match=r"^stack.json of MARKETFLOW_HOME cannot be read: .*directory"):
         load(home=tmp_path)
