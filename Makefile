@@ -51,7 +51,7 @@ test: setup ## Every test but the kills: unit, spark, dags, integration, e2e
 test-%: setup ## One level of the ladder: make test-unit, test-spark, test-dags, test-integration, test-e2e, test-faults
 	.venv/bin/pytest -m $* $(if $(filter integration,$*),$(SIDE_BY_SIDE)) $(ARGS)
 
-faults-smoke: setup ## kill -9 each part once; writes benchmarks/results/faults-smoke.json
+faults-smoke: setup ## kill -9 six parts of a stack of its own, each once; writes benchmarks/results/faults-smoke.json
 	$(PYTHON) -m benchmarks.faults_smoke
 
 figures: setup ## Measure the stack that is up: start, latencies, memory, processor time (30 minutes; WHAT="start watch idle")

@@ -21,6 +21,7 @@ from assets import GOLD, OPEN_HOUR_TABLES, SILVER, SOURCES
 
 from marketflow_airflow.account import account
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
+from marketflow_airflow.notify import run_timed_out
 from marketflow_airflow.spark import SparkJobOperator
 
 
@@ -30,6 +31,7 @@ from marketflow_airflow.spark import SparkJobOperator
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(minutes=75),
+    on_failure_callback=run_timed_out,
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,
     tags=[Tag.SILVER, Tag.GOLD],

@@ -25,6 +25,7 @@ from typing import Any
 from airflow.sdk import Param, dag, task
 
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
+from marketflow_airflow.notify import run_timed_out
 
 PARAMS = {
     "venue": Param("coinbase_exchange", type="string", title="Venue", description="For candles cryptocompare, too."),
@@ -42,6 +43,7 @@ PARAMS = {
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(days=4),
+    on_failure_callback=run_timed_out,
     params=PARAMS,
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,

@@ -32,6 +32,7 @@ from assets import BRONZE, CATALOG, GOLD, SILVER
 
 from marketflow_airflow.catalog import CONNECTION_ID
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
+from marketflow_airflow.notify import run_timed_out
 
 PARAMS = {
     "anew": Param(False, type="boolean", title="Anew", description="Look at every file and partition, changed or not.")
@@ -44,6 +45,7 @@ PARAMS = {
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=2),
+    on_failure_callback=run_timed_out,
     params=PARAMS,
     doc_md=__doc__,
     # a server that restarts, or a file that is written just now; a conflict of types stays one

@@ -25,7 +25,7 @@ from marketflow_airflow.account import account
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
 from marketflow_airflow.gold import deadline, rewrite, silver_is_complete
 from marketflow_airflow.interval import partition_param
-from marketflow_airflow.notify import deadline_met
+from marketflow_airflow.notify import deadline_met, run_timed_out
 
 
 @dag(
@@ -34,6 +34,7 @@ from marketflow_airflow.notify import deadline_met
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=3),
+    on_failure_callback=run_timed_out,
     params=partition_param("hour"),
     deadline=deadline("gold_bars: the hour's bars are late"),
     on_success_callback=deadline_met,

@@ -24,6 +24,7 @@ from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
 from marketflow_airflow.form import refuse_unknown
+from marketflow_airflow.notify import run_timed_out
 
 PARAMS = {
     "venue": Param(None, type=["null", "string"], title="Venue", description="As coinbase_exchange; all if empty."),
@@ -41,6 +42,7 @@ PARAMS = {
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(minutes=75),
+    on_failure_callback=run_timed_out,
     params=PARAMS,
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,

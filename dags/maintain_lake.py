@@ -26,6 +26,7 @@ from typing import Any
 from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
+from marketflow_airflow.notify import run_timed_out
 from marketflow_airflow.spark import SparkJobOperator
 from marketflow_airflow.upkeep import is_deep
 
@@ -36,6 +37,7 @@ from marketflow_airflow.upkeep import is_deep
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=4),
+    on_failure_callback=run_timed_out,
     params={"deep": Param(False, type="boolean", title="Also what is done once a day")},
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,

@@ -24,6 +24,7 @@ from datetime import timedelta
 from airflow.sdk import CronTriggerTimetable, dag
 
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
+from marketflow_airflow.notify import run_timed_out
 from marketflow_airflow.services import StreamOperator, service_params
 from marketflow_airflow.stream_watch import STREAM
 
@@ -34,6 +35,7 @@ from marketflow_airflow.stream_watch import STREAM
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(minutes=12),
+    on_failure_callback=run_timed_out,
     params=service_params((STREAM,)),
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,

@@ -26,6 +26,7 @@ from airflow.sdk import CronTriggerTimetable, dag
 
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
 from marketflow_airflow.feed_watch import FEED_SERVICES
+from marketflow_airflow.notify import run_timed_out
 from marketflow_airflow.services import FeedsOperator, service_params
 
 
@@ -35,6 +36,7 @@ from marketflow_airflow.services import FeedsOperator, service_params
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(minutes=12),
+    on_failure_callback=run_timed_out,
     params=service_params(FEED_SERVICES),
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,

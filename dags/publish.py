@@ -11,7 +11,7 @@ from assets import GOLD, OPEN_HOUR_TABLES, OWNERS, PUBLISHED
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
 from marketflow_airflow.freshness import FreshnessSensor
 from marketflow_airflow.gold import deadline
-from marketflow_airflow.notify import deadline_met
+from marketflow_airflow.notify import deadline_met, run_timed_out
 
 RUNBOOK = """# publish_{short}
 
@@ -43,6 +43,7 @@ def publication(table: str) -> None:
         catchup=False,
         max_active_runs=1,
         dagrun_timeout=timedelta(hours=3),
+        on_failure_callback=run_timed_out,
         deadline=deadline(f"publish_{short}: PostgreSQL is late", timedelta(minutes=30)),
         on_success_callback=deadline_met,
         doc_md=RUNBOOK.format(short=short, table=table, again=again, late=late, owner=OWNERS[table]),

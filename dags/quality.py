@@ -26,6 +26,7 @@ from typing import Any
 from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
+from marketflow_airflow.notify import run_timed_out
 
 PARAMS = {
     "checks": Param(
@@ -51,6 +52,7 @@ PARAMS = {
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(minutes=75),
+    on_failure_callback=run_timed_out,
     params=PARAMS,
     doc_md=__doc__,
     # the next run is a quarter of an hour away: only a server that restarts is worth another try

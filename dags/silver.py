@@ -23,6 +23,7 @@ from marketflow_airflow.account import account
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
 from marketflow_airflow.freshness import FreshnessSensor
 from marketflow_airflow.interval import partition_param
+from marketflow_airflow.notify import run_timed_out
 from marketflow_airflow.spark import SparkJobOperator
 
 
@@ -32,6 +33,7 @@ from marketflow_airflow.spark import SparkJobOperator
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=3),
+    on_failure_callback=run_timed_out,
     params=partition_param("hour"),
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,

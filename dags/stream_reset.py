@@ -16,10 +16,9 @@ a table lacks or repeats an offset. The message of task plan says which; nothing
 **Rerun** safe: it begins where bronze ends, each time. The live queries keep theirs: their tables are keyed.
 **Backfill** makes no sense here.
 **When it fails** before task reset, nothing was changed. Task reset starts the stream again whatever came of the reset,
-and task start where reset was killed. Where somebody marked the whole run Airflow skips task start: if the stream
-stands still, Dag market_stream, action start. *Clear task* on reset does it again; by itself it is tried again only
-where the stream could not be stopped or somebody held its lock. A checkpoint that was put aside is moved back by hand
-while the stream is stopped.
+and task start where reset was killed, or the whole run was marked. *Clear task* on reset does it again; by itself it is
+tried again only where the stream could not be stopped or somebody held its lock. A checkpoint that was put aside is
+moved back by hand while the stream is stopped.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from datetime import timedelta
 from airflow.sdk import Param, dag
 
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
+from marketflow_airflow.notify import run_timed_out
 from marketflow_airflow.reset import APPROVE, RESET, CheckpointReset, ResetApproval, StreamStart
 from marketflow_airflow.spark import SparkJobOperator
 
@@ -50,6 +50,7 @@ PARAMS = {
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(days=1),
+    on_failure_callback=run_timed_out,
     params=PARAMS,
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,
@@ -76,8 +77,9 @@ def stream_reset():
         arguments=["--approved-by", "{{ (ti.xcom_pull(task_ids='approve') or {}).responded_by_user.name }}", chosen],
         retries=2,
     )
-    start = StreamStart(task_id="start", trigger_rule="all_done", retries=1, execution_timeout=timedelta(minutes=5))
-    plan >> approve >> reset >> start
+    start = StreamStart(task_id="start", retries=1, execution_timeout=timedelta(minutes=5))
+    # a teardown runs whatever came of the others, also where somebody marks the whole run
+    plan >> approve >> reset >> start.as_teardown(on_failure_fail_dagrun=True)
 
 
 stream_reset()

@@ -25,6 +25,7 @@ from airflow.sdk import CronTriggerTimetable, Param, dag, task
 
 from marketflow_airflow.defaults import DEFAULT_ARGS, START, Tag
 from marketflow_airflow.freshness import FreshnessSensor
+from marketflow_airflow.notify import run_timed_out
 
 PARAMS = {
     "product": Param("BTC-USD", type="string", title="Product"),
@@ -44,6 +45,7 @@ PARAMS = {
     max_active_runs=1,
     is_paused_upon_creation=True,
     dagrun_timeout=timedelta(hours=3),
+    on_failure_callback=run_timed_out,
     params=PARAMS,
     doc_md=__doc__,
     default_args=DEFAULT_ARGS,

@@ -18,7 +18,9 @@ def checked(value: str, schemes: tuple[str, ...]) -> str:
         host = parts.hostname if parts.port != 0 else None
     except ValueError:
         parts, host = urlsplit(""), None
-    if parts.scheme not in schemes or not host:
+    # what a request cannot carry: it has to be written as %20 and the like
+    plain = value.isascii() and value.isprintable() and " " not in value
+    if parts.scheme not in schemes or not host or not plain:
         raise ValueError(f"must be an address like {schemes[0]}://host:port/path")
     return value
 

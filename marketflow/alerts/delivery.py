@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import urllib.error
@@ -35,8 +36,8 @@ def _post(target: str, notice: Notice) -> None:
             answer.read(1024)
     except urllib.error.HTTPError as error:
         raise AlertError(f"the webhook answered {error.code} {error.reason}") from None
-    except OSError as error:  # URLError and time-outs are
-        raise AlertError(f"the webhook does not answer: {getattr(error, 'reason', error)}") from None
+    except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are; what answers may speak no HTTP
+        raise AlertError(f"the webhook does not answer: {getattr(error, 'reason', None) or repr(error)}") from None
 
 
 def _by_apprise(target: str, notice: Notice) -> None:

@@ -72,8 +72,18 @@ class Report:
         return f"{told}; {self.detail}" if self.detail else told
 
 
-def backfill(settings: Settings, wish: Wish, *, again: bool = False, dry_run: bool = False, say: Say = print) -> Report:
+def backfill(
+    settings: Settings,
+    wish: Wish,
+    *,
+    again: bool = False,
+    begun: datetime | None = None,
+    dry_run: bool = False,
+    say: Say = print,
+) -> Report:
     """Bring what is asked for, from where an earlier try stood; `again` starts over, `dry_run` says the plan alone.
+
+    `begun`: when whoever tries several times began to. What has moved since then goes on, also with `again`.
 
     Raises:
         ConfigurationError: the wish cannot be met.
@@ -87,7 +97,9 @@ def backfill(settings: Settings, wish: Wish, *, again: bool = False, dry_run: bo
         if dry_run:
             return asyncio.run(_plan(settings, wish, say))
         with table_lock(settings, wish.key.lock_name), connect(settings, autocommit=True) as connection:
-            state = backfills.State() if again else backfills.read(connection, wish.key)
+            state = backfills.read(connection, wish.key)
+            again = again and not (begun and state.moved_at and begun <= state.moved_at)
+            state = backfills.State() if again else state
             if state.status == "done":
                 say(f"{wish}: was done already; --again starts over")
                 return _report(wish, state)

@@ -128,11 +128,16 @@ class Patience:
                 key=f"{AIRFLOW_FAMILY}{part}",
                 title=f"Airflow's {part.replace('_', ' ')} is {status}",
                 cause=f"So it has been for {now - self.since[part]:.0f} s. The data goes on; no Dag may run.",
-                command=f"marketflow logs airflow-{part.replace('_', '-')}",
+                command=f"marketflow logs {_service(part)}",
             )
             for part, status in sick.items()
             if now - self.since[part] >= AIRFLOW_PATIENCE_S
         ]
+
+
+def _service(part: str) -> str:
+    """Of a part of Airflow, as its health answer calls it; its metadata are in marketflow's PostgreSQL."""
+    return "postgres" if part == "metadatabase" else f"airflow-{part.replace('_', '-')}"
 
 
 def wrong_settings() -> list[Alert]:

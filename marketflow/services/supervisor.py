@@ -135,17 +135,30 @@ class SupervisorBackend:
 
     def shutdown(self) -> list[Ended]:
         """Stop everything in order, end supervisord, and return once no process is left: those it had to end."""
+        killed = []
         if self.client.is_up():
             for name in _stopping_order(self.client.programs()):
                 self.stop(name)
             self._end_daemon()
-        return [ended for name in self._known_states() for ended in self._clear(name)]
+        elif self.client.is_silent():
+            killed = self._kill_daemon()
+        return killed + [ended for name in self._known_states() for ended in self._clear(name)]
 
     def _end_daemon(self) -> None:
         daemon = processes.read(self.client.pid())
         self.client.shutdown()
         if daemon is not None and not _within(DAEMON_TIMEOUT_S, lambda: not processes.alive(daemon)):
             raise SetupError(f"supervisord (process {daemon.pid}) does not end; see logs/supervisord.log")
+
+    def _kill_daemon(self) -> list[Ended]:
+        """One that stands still would start everything again when it goes on; its wrappers end what they look after."""
+        text = self.places.pid_file.read_text().strip() if self.places.pid_file.exists() else ""
+        daemon = processes.read(int(text)) if text.isdigit() else None
+        command = processes.command_line(daemon.pid) if daemon is not None else ""
+        if daemon is None or str(self.places.configuration) not in command:
+            raise SetupError("a supervisord of this home does not answer, and nobody knows its process; see `ps`")
+        processes.send(daemon, signal.SIGKILL)
+        return [Ended("supervisord", daemon.pid, command)]
 
     def _clear(self, name: str) -> list[Ended]:
         """End what a service left; its wrapper, where supervisord was killed, is given time to do it itself."""

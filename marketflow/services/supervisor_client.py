@@ -89,6 +89,14 @@ class SupervisorClient:
         except StackDownError:
             return False
 
+    def is_silent(self) -> bool:
+        """Whether there is a supervisord that takes a call and does not answer it."""
+        try:
+            self._call("getState")
+        except StackDownError as error:
+            return isinstance(error.__cause__, TimeoutError)
+        return False
+
     def pid(self) -> int:
         """Its process id."""
         return int(self._call("getPID"))

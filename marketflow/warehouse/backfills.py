@@ -16,7 +16,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 Status = Literal["running", "done", "failed"]
 
 _KEYS = "source = %s and product_id = %s and what = %s and start_ts = %s and end_ts = %s"
-_READ = f"select cursor, reached_ts, pages, items, status, detail, notes from ops.backfill where {_KEYS}"  # noqa: S608 - above
+_READ = f"select cursor, reached_ts, pages, items, status, detail, notes, updated_at from ops.backfill where {_KEYS}"  # noqa: S608 - above
 _BEGIN = """
 insert into ops.backfill (source, product_id, what, start_ts, end_ts, pages, items, status, updated_at)
 values (%s, %s, %s, %s, %s, 0, 0, 'running', now())
@@ -69,6 +69,7 @@ class State:
     status: Status | None = None
     detail: str | None = None
     notes: tuple[str, ...] = ()
+    moved_at: datetime | None = None
 
 
 def read(connection: Connection, key: Key) -> State:
@@ -76,8 +77,8 @@ def read(connection: Connection, key: Key) -> State:
     row = connection.execute(_READ, key.values).fetchone()
     if row is None:
         return State()
-    cursor, reached, pages, items, status, detail, notes = row
-    return State(cursor, reached, pages, items, status, detail, tuple(json.loads(notes or "[]")))
+    cursor, reached, pages, items, status, detail, notes, moved_at = row
+    return State(cursor, reached, pages, items, status, detail, tuple(json.loads(notes or "[]")), moved_at)
 
 
 def begin(connection: Connection, key: Key, *, again: bool) -> None:

@@ -63,9 +63,11 @@ def write(
 
 
 def prune(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
-    """Delete events older than `KEPT_DAYS`; returns how many."""
+    """Delete events older than `KEPT_DAYS`; returns how many. How far each query has read is kept, however old."""
     done = connection.execute(
-        "delete from ops.stream_progress where at < now() - make_interval(days => %s)", [KEPT_DAYS]
+        "delete from ops.stream_progress where at < now() - make_interval(days => %s) and (query, at) not in ("
+        "select query, max(at) from ops.stream_progress where end_offsets is not null group by query)",
+        [KEPT_DAYS],
     )
     return done.rowcount
 

@@ -14,6 +14,7 @@ from marketflow.ingest.backfill import Report, backfill
 from marketflow.ingest.backfill_wish import Wish, moment
 from marketflow_airflow.form import refuse_unknown
 from marketflow_airflow.interval import resolve
+from marketflow_airflow.trial import is_trial
 
 Say = Callable[[str], None]
 
@@ -41,14 +42,15 @@ def wish_of(context: Mapping[str, Any], known: Collection[str], say: Say, *, now
 
 
 def bring(context: Mapping[str, Any], known: Collection[str], say: Say) -> Report:
-    """Do it. What cannot be is not tried again; what failed otherwise is, and goes on: `again` is for a first try.
+    """Do it. What cannot be is not tried again; what failed otherwise is, and goes on: a run starts over once.
 
     Raises:
         AirflowFailException: the wish cannot be met.
     """
     wish = wish_of(context, known, say)
-    again = context["params"]["again"] and context["ti"].try_number == 1
+    # a trial's start is the date that it was given
+    begun = None if is_trial() else context["dag_run"].start_date
     try:
-        return backfill(settings.load(), wish, again=again, say=say)
+        return backfill(settings.load(), wish, again=context["params"]["again"], begun=begun, say=say)
     except ConfigurationError as error:
         raise AirflowFailException(str(error)) from error

@@ -43,6 +43,23 @@ def partition_param(grain: str) -> dict[str, Param]:
     }
 
 
+# of Dags that have the parameter; all others are by the hour
+GRAINS = {"gold_daily": "day"}
+
+
+def name_of(context: Mapping[str, Any]) -> str:
+    """The key of the window for which somebody, or the schedule, made this run; "" where nobody said one."""
+    run = context["dag_run"]
+    if getattr(run, "partition_key", None):
+        return str(run.partition_key)
+    grain = GRAINS.get(run.dag_id, "hour")
+    try:
+        asked = _asked(context.get("params") or {}, grain)
+    except AirflowFailException:  # it is no time, which is why the task fails
+        return ""
+    return asked.strftime(KEY_FORMATS[grain]) if asked else ""
+
+
 def floor(at: datetime, grain: str) -> datetime:
     """The start of the hour or day that `at` lies in, UTC."""
     at = at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from marketflow.errors import QualityError
 
 _log = logging.getLogger(__name__)
+# Dags of which no run does what an earlier one did not do
+EACH_WINDOW = frozenset({"silver"})
 # what went wrong in the notifier itself, in this process: the desk could not even be asked
 FAILURES: list[str] = []
 
@@ -42,7 +44,14 @@ def _field(holder: Any, name: str) -> Any:
 
 
 def _key(context: Mapping[str, Any]) -> str:
-    return f"task:{_field(context.get('dag_run'), 'dag_id')}.{_field(context.get('ti'), 'task_id')}"
+    """One for all runs of a task where the next one takes up what this one left, else one for each window."""
+    run = context.get("dag_run")
+    task = f"task:{_field(run, 'dag_id')}.{_field(context.get('ti'), 'task_id')}"
+    if _field(run, "dag_id") not in EACH_WINDOW and _field(run, "run_type") in (None, "scheduled", "asset_triggered"):
+        return task
+    from marketflow_airflow.interval import name_of
+
+    return f"{task} {name_of(context)}".rstrip()
 
 
 def _refused(context: Mapping[str, Any]) -> QualityError | None:
@@ -163,7 +172,7 @@ class RetryNotifier(AlertNotifier):
 
 
 class RecoveryNotifier(BaseNotifier):
-    """For on_success_callback: ends the alert that a failure of the same task began."""
+    """For on_success_callback: ends the alert that a failure of the same task began; see `_key` for whose."""
 
     def notify(self, context: Any) -> None:
         """Called in the worker."""
@@ -173,6 +182,20 @@ class RecoveryNotifier(BaseNotifier):
     async def async_notify(self, context: Any) -> None:
         """Called in the triggerer."""
         await asyncio.to_thread(self.notify, context)
+
+
+def run_timed_out(context: Mapping[str, Any]) -> None:
+    """For a Dag's on_failure_callback: a run that took too long is ended by Airflow, which calls no task's.
+
+    Told as a failure of the task that was under way or next, and over as that is.
+    """
+    if context.get("reason") != "timed_out" or is_trial():
+        return
+    if context.get("ti") is None:
+        _log.error("a run of %s took too long and was ended; nobody was told: no task was left", context.get("dag"))
+        return
+    dag_id, task_id = _field(context.get("dag_run"), "dag_id"), _field(context["ti"], "task_id")
+    tell(_key(context), f"{dag_id}: a run took too long and was ended, at task {task_id}", context)
 
 
 async def deadline_missed(*, text: str, context: Any = None) -> str:

@@ -27,19 +27,25 @@ SETTLED_S = 3.0
 WELL_AFTER_S = 30.0
 # a service that waits for another is running some time after the event that tells of its start
 STARTING = timedelta(minutes=2)
-_DONE: Mapping[str, Event] = {"start": "started", "stop": "stopped", "discard": "stopped"}
+_DONE: Mapping[str, Event] = {
+    "start": "started",
+    "stop": "stopped",
+    "discard": "stopped",
+    "restart": "restarted",
+}
 WRONG_EVENTS: tuple[Event, ...] = ("down", "flapping", "hung", "silent", "behind")  # the worst first
 _ENDED_EVENTS = ("started", "stopped", "restarted", "healthy")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a person filled into the form."""
+    """What a person filled into the form. `once`: a run that has done it does not do it again when it is cleared."""
 
     service: str
     action: str
     reason: str
     asked_by: str
+    once: bool = False
 
     def check(self, names: Sequence[str]) -> None:
         """A choice that means nothing is refused rather than ignored."""
@@ -76,15 +82,17 @@ class Round:
     unsure: set[str] = field(default_factory=set)
 
     def ask(self, request: Request) -> None:
-        """Write down a person's choice, which lasts until the next one; a restart is done at once, and once a run."""
+        """Write down a person's choice, which lasts until the next one; a restart is done at once."""
         from marketflow.services.desired import set_desired
 
         request.check(tuple(self.definitions))
         if request.action == NO_ACTION:
             return
+        if request.once and self._done_in_this_run(request.service, _DONE[request.action]):
+            return  # and whoever has chosen since has the last word
         wanted = "stopped" if request.action == "stop" else "running"
         set_desired(self.connection, request.service, wanted, request.asked_by)
-        if request.action == "restart" and not self._done_in_this_run(request.service, "restarted"):
+        if request.action == "restart":
             self.restart(request.service, f"{request.asked_by} asked: {request.reason or 'no reason given'}")
 
     def reconcile(self, request: Request | None = None) -> list[Action]:
@@ -221,6 +229,12 @@ class Round:
                 record_event(self.connection, service, "healthy", f"It was {last} and is well.", run_id=self.run_id)
             elif condition is None and service not in self.failures:
                 self._note_start_of_others(service, status)
+
+    def note_anew(self, condition: Condition) -> None:
+        """Write that a condition begins now, although the last event says the same."""
+        from marketflow.services.desired import record_event
+
+        record_event(self.connection, condition.service, condition.event, condition.detail, run_id=self.run_id)
 
     def well(self, worst: Mapping[str, Condition], statuses: Mapping[str, ServiceStatus]) -> list[str]:
         """Whose alert is over: those that run well, and those that are not to run at all."""

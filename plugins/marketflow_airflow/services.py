@@ -14,6 +14,7 @@ from marketflow_airflow import feed_watch, service_restarts, stream_watch
 from marketflow_airflow.form import refuse_unknown
 from marketflow_airflow.service_alerts import tell_of_services
 from marketflow_airflow.service_round import ACTIONS, NO_ACTION, Condition, Request, Round, worst_of
+from marketflow_airflow.trial import is_trial
 
 if TYPE_CHECKING:
     import psycopg
@@ -133,6 +134,7 @@ class ServicesOperator(BaseOperator):
             action=params.get("action") or NO_ACTION,
             reason=params.get("reason") or "",
             asked_by=run.triggering_user_name or f"Dag {run.dag_id}",
+            once=not is_trial(),  # a second trial of the same date is another wish
         )
 
 
@@ -218,8 +220,10 @@ def restarted_or_told(
     """
     service, event, now = condition.service, condition.event, datetime.now(UTC)
     found = service_restarts.found_at(connection, service, event)
-    cleared = found is not None and newest_at is not None and found < newest_at
-    if cleared or not service_restarts.seen_before(found, now):
+    if found is not None and newest_at is not None and found < newest_at:
+        turn.note_anew(condition)  # it spoke and hangs once more: the next round must not look back beyond that
+        return condition
+    if not service_restarts.seen_before(found, now):
         return condition
     why_not = service_restarts.too_soon(connection, service, event, now)
     if why_not:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -17,9 +18,9 @@ FIVE = datetime(2026, 11, 20, 5, tzinfo=UTC)
 FORM = {"venue": "binance", "product": "BTC-USDT", "what": "trades", "start": None, "end": None, "again": False}
 
 
-def context(*, logical_date=None, conf=None, try_number=1, **asked):
-    run = SimpleNamespace(partition_key=None, logical_date=logical_date, run_after=NOW, conf=conf)
-    return {"dag_run": run, "params": FORM | asked, "ti": SimpleNamespace(try_number=try_number)}
+def context(*, logical_date=None, conf=None, **asked):
+    run = SimpleNamespace(partition_key=None, logical_date=logical_date, run_after=NOW, conf=conf, start_date=NOW)
+    return {"dag_run": run, "params": FORM | asked}
 
 
 def wish(given):
@@ -60,13 +61,18 @@ def test_half_an_interval_no_time_and_a_misspelt_key_fail_at_once(asked, why):
         wish(context(**asked))
 
 
-@pytest.mark.parametrize(("try_number", "starts_over"), [(1, True), (2, False)])
-def test_a_retry_of_a_run_that_starts_over_goes_on(monkeypatch, try_number, starts_over):
+@pytest.mark.parametrize(
+    ("program", "begun"), [("airflow scheduler", NOW), ("airflow dags test backfill_history", None)]
+)
+def test_a_run_that_starts_over_does_so_once_from_when_it_began(monkeypatch, program, begun):
     asked = []
-    monkeypatch.setattr(run_of_history, "backfill", lambda settings, wish, *, again, say: asked.append(again))
+    monkeypatch.setattr(sys, "argv", program.split())
+    monkeypatch.setattr(
+        run_of_history, "backfill", lambda settings, wish, *, again, begun, say: asked.append((again, begun))
+    )
     given = {"start": "2026-01-01T00:00Z", "end": "2026-01-01T01:00Z", "again": True}
-    bring(context(try_number=try_number, **given), list(FORM), print)
-    assert asked == [starts_over]
+    bring(context(**given), list(FORM), print)
+    assert asked == [(True, begun)]
 
 
 @pytest.mark.parametrize(

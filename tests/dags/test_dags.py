@@ -17,7 +17,8 @@ from marketflow.contracts.gold import GOLD_TABLES
 from marketflow.stack.airflow import POOLS
 from marketflow_airflow.defaults import Tag
 from marketflow_airflow.freshness import FreshnessSensor
-from marketflow_airflow.notify import AlertNotifier, RecoveryNotifier, RetryNotifier, deadline_met
+from marketflow_airflow.interval import GRAINS, KEY_FORMATS
+from marketflow_airflow.notify import AlertNotifier, RecoveryNotifier, RetryNotifier, deadline_met, run_timed_out
 from marketflow_airflow.spark import SPARK_POOL, SparkJobOperator
 from tests import airflow_home
 
@@ -113,6 +114,12 @@ def test_a_task_has_an_owner_a_timeout_retries_and_someone_to_tell(dags, dag_id)
         assert [type(callback) for callback in task.on_success_callback] == [RecoveryNotifier]
 
 
+@pytest.mark.parametrize("dag_id", sorted(EXPECTED))
+def test_a_dag_that_did_not_change_is_no_new_version_by_its_next_parse(dags, dag_id):
+    """Airflow compares what it serialized, in which an address of an object is another one in each process."""
+    assert " at 0x" not in json.dumps(DagSerialization.serialize_dag(dags[dag_id]), default=str)
+
+
 def longest(task):
     """All tries of a task that ends each by its timeout, and the longest pauses between them."""
     pauses = timedelta(0)
@@ -128,9 +135,10 @@ def longest(task):
 def test_a_task_that_hangs_in_every_try_has_had_its_last_one_before_its_run_is_ended(dags, dag_id):
     """At a run's timeout Airflow skips what is left, and calls nobody: the task's own failure is what is told.
 
-    What comes before a task, a sensor or the pool, is not counted here.
+    What comes before a task, a sensor or the pool, is not counted here: of a run that is ended for that the Dag tells.
     """
     dag = dags[dag_id]
+    assert dag.on_failure_callback is run_timed_out
     assert {task.task_id: longest(task) for task in dag.tasks if longest(task) > dag.dagrun_timeout} == {}
 
 
@@ -184,8 +192,11 @@ def test_dags_of_an_hour_or_day_have_partitions_before_their_run_and_a_form(dags
     assert by_partition == HOURLY_BY_PARTITION | {"gold_daily"}
     for dag_id in by_partition:
         timetable = dags[dag_id].timetable
-        key = "%Y-%m-%d" if dag_id == "gold_daily" else "%Y-%m-%dT%H:%M:%S"
-        assert (timetable.run_offset, timetable.key_format) == (-1, key)
+        grain = GRAINS.get(dag_id, "hour")
+        assert (timetable.run_offset, timetable.key_format) == (-1, KEY_FORMATS[grain])
+        assert dags[dag_id].params.get_param("partition").schema["title"] == f"Start of the {grain} (UTC)"
+    assert set(GRAINS) == {"gold_daily"}
+    assert KEY_FORMATS == {"hour": "%Y-%m-%dT%H:%M:%S", "day": "%Y-%m-%d"}
 
 
 def test_every_dag_runs_from_the_start_but_the_forecast(dags):

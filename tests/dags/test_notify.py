@@ -177,6 +177,46 @@ def test_a_task_that_fails_for_good_after_its_job_was_ended_is_told_of_too(webho
     ]
 
 
+def of_run(dag_id, run_type, partition_key=None, asked=None):
+    run = SimpleNamespace(dag_id=dag_id, run_id="1", run_type=run_type, partition_key=partition_key)
+    return CONTEXT | {"dag_run": run, "params": {"partition": asked} if asked else {}}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "over"),
+    [
+        # what is dirty is taken up by the next run of the schedule
+        (("gold_bars", "scheduled", "2026-11-20T05:00:00"), ("gold_bars", "scheduled", "2026-11-20T06:00:00"), True),
+        # not so an hour that somebody asked for, nor any hour of silver
+        (("gold_bars", "backfill", "2026-11-20T05:00:00"), ("gold_bars", "scheduled", "2026-11-20T06:00:00"), False),
+        (("gold_bars", "backfill", "2026-11-20T05:00:00"), ("gold_bars", "backfill", "2026-11-20T06:00:00"), False),
+        (("gold_bars", "backfill", "2026-11-20T05:00:00"), ("gold_bars", "backfill", "2026-11-20T05:00:00"), True),
+        (("silver", "scheduled", "2026-11-20T05:00:00"), ("silver", "scheduled", "2026-11-20T06:00:00"), False),
+        (("silver", "scheduled", "2026-11-20T05:00:00"), ("silver", "backfill", "2026-11-20T05:00:00"), True),
+        (("silver", "scheduled", "2026-11-20T05:00:00"), ("silver", "manual", None, "2026-11-20T05:40:00Z"), True),
+        (("gold_daily", "manual", None, "2026-11-20T05:40:00Z"), ("gold_daily", "backfill", "2026-11-20"), True),
+        (("publish_bars", "manual"), ("publish_bars", "asset_triggered"), True),
+        # what is no time is named by nobody
+        (("silver", "manual", None, "now"), ("silver", "manual"), True),
+    ],
+)
+def test_a_failure_is_over_by_what_does_what_it_left_undone(webhook, one, other, over):
+    notify.AlertNotifier("failed").notify(of_run(*one))
+    notify.RecoveryNotifier().notify(of_run(*other))
+    assert webhook.said("status") == [("firing",), ("resolved",)][: 1 + over]
+
+
+@pytest.mark.parametrize("reason", ["timed_out", "task_failure", "all_tasks_deadlocked", None])
+def test_of_a_run_that_failed_nobody_is_told_unless_its_time_was_over(webhook, monkeypatch, reason):
+    notify.run_timed_out(CONTEXT | {"reason": reason})
+    said = [("task:gold_bars.rewrite_hours", "gold_bars: a run took too long and was ended, at task rewrite_hours")]
+    assert webhook.said("key", "title") == (said if reason == "timed_out" else [])
+    notify.run_timed_out({"dag": "gold_bars", "reason": reason})  # which names no task
+    monkeypatch.setattr(sys, "argv", ["airflow", "dags", "test", "gold_bars"])
+    notify.run_timed_out(CONTEXT | {"reason": reason, "ti": SimpleNamespace(task_id="another")})
+    assert len(webhook.bodies) == (reason == "timed_out")
+
+
 def test_every_task_has_the_notifiers():
     (failed,), (well,) = DEFAULT_ARGS["on_failure_callback"], DEFAULT_ARGS["on_success_callback"]
     assert failed.message == "{{ dag.dag_id }}.{{ ti.task_id }} failed"

@@ -40,7 +40,11 @@ def test_the_plan_comes_first_and_nothing_is_stopped_before_the_approval(dags):
         "reset": {"start"},
         "start": set(),
     }
-    assert dag.get_task("start").trigger_rule == "all_done"
+    # a teardown of no setup: it runs whatever came of the others, also where the whole run is marked
+    start = dag.get_task("start")
+    assert (start.is_teardown, start.on_failure_fail_dagrun) == (True, True)
+    assert start.trigger_rule == "all_done_setup_success"
+    assert not any(task.is_setup for task in dag.tasks)
     assert dag.timetable.can_be_scheduled is False
 
 

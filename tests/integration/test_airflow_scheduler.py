@@ -1,4 +1,4 @@
-"""The embedded Airflow as it is run: four processes on PostgreSQL, with the project's Dags and six of the test's."""
+"""The embedded Airflow as it is run: four processes on PostgreSQL, with the project's Dags and some of the test's."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STOPPING_ORDER = ("scheduler", "dag-processor", "triggerer", "api-server")
 PORTS = ("airflow_port", "airflow_log_port", "airflow_trigger_log_port", "airflow_scheduler_health_port")
 DAGS = '''
 """Dags of the test: one that waits, one by the hour that emits an asset, one that is woken by it, one by the day, one
-that is late, and one whose backfill shares its jobs."""
+that is late, one that takes too long, one whose last task cleans up, and one whose backfill shares its jobs."""
 import json, os, time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,11 +47,16 @@ from airflow.sdk import Asset, CronPartitionTimetable, dag, get_current_context,
 from marketflow_airflow.freshness import FreshnessSensor
 from marketflow_airflow.gold import deadline
 from marketflow_airflow.interval import KEY_FORMATS, partition_param, resolve
-from marketflow_airflow.notify import deadline_met
+from marketflow_airflow.notify import RecoveryNotifier, deadline_met, run_timed_out
+from marketflow_airflow.priority import ScheduleBeforeBackfill
 from marketflow_airflow.spark import SparkJobOperator
 
 TABLE = Asset("test_table")
-COMMON = {"start_date": datetime(2026, 1, 1, tzinfo=UTC), "catchup": False, "is_paused_upon_creation": False}
+DEFAULTS = {"weight_rule": ScheduleBeforeBackfill(), "on_success_callback": [RecoveryNotifier()]}
+COMMON = {
+    "start_date": datetime(2026, 1, 1, tzinfo=UTC), "catchup": False, "is_paused_upon_creation": False,
+    "default_args": DEFAULTS,
+}
 
 @dag(schedule=None, **COMMON)
 def test_waits():
@@ -100,6 +105,29 @@ def test_late():
             time.sleep(0.2)
     work()
 
+def wait_for(what):
+    while not os.path.exists(os.environ["WINDOWS"] + what):
+        time.sleep(0.2)
+
+@dag(schedule=None, dagrun_timeout=timedelta(seconds=5), on_failure_callback=run_timed_out, **COMMON)
+def test_long():
+    @task
+    def work():
+        wait_for(".long")
+    work()
+
+# as stream_reset's last two tasks
+@dag(schedule=None, **COMMON)
+def test_marked():
+    @task
+    def work():
+        wait_for(".never")
+    @task
+    def clean():
+        say("hour")
+        raise ValueError("no run is well without the work")
+    work() >> clean().as_teardown(on_failure_fail_dagrun=True)
+
 class SmallJob(SparkJobOperator):
     def execute(self, context):
         marketflow.paths.PROJECT_FOLDER = Path(os.environ["SMALL_JOBS"])
@@ -117,6 +145,8 @@ test_hours()
 test_days()
 test_listens()
 test_late()
+test_long()
+test_marked()
 '''
 
 SMALL_JOB = """
@@ -152,6 +182,7 @@ class Airflow:
             **embedded_environment(settings),
             **airflow.environment(settings),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
             # the project's Dags are looked at, not run: their services are not here
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
             "WINDOWS": str(self.windows),
@@ -197,17 +228,18 @@ class Airflow:
         )
         assert done.returncode == 0, done.stderr[-2000:]
 
-    def ask(self, path: str, body: dict[str, object]) -> dict[str, Any]:
-        """What the API answers to a POST of the first user."""
+    def ask(self, path: str, body: dict[str, object], method: str = "POST") -> dict[str, Any]:
+        """What the API answers to the first user."""
         user, password = next(iter(airflow_production.passwords(self.settings).items()))
-        token = self._post("/auth/token", {"username": user, "password": password})["access_token"]
-        return self._post(f"/api/v2/{path}", body, authorization=f"Bearer {token}")
+        token = self._send("POST", "/auth/token", {"username": user, "password": password})["access_token"]
+        return self._send(method, f"/api/v2/{path}", body, authorization=f"Bearer {token}")
 
-    def _post(self, path: str, body: dict[str, object], **headers: str) -> dict[str, Any]:
+    def _send(self, method: str, path: str, body: dict[str, object], **headers: str) -> dict[str, Any]:
         request = urllib.request.Request(
             f"{airflow.base_url(self.settings)}{path}",
             data=json.dumps(body).encode(),
             headers={"content-type": "application/json", **headers},
+            method=method,
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             found: dict[str, Any] = json.load(answer)
@@ -254,6 +286,9 @@ def test_the_embedded_airflow_parses_waits_backfills_and_wakes_as_the_dags_rely_
         a_run_by_key_wakes_no_plain_listener_and_leaves_nothing_pending(parts)
         a_run_that_is_cleared_has_the_window_that_it_had(parts)
         a_run_that_is_late_is_told_of_and_so_is_its_end(parts)
+        a_run_that_is_ended_by_its_timeout_is_told_of_until_its_task_succeeds(parts)
+        a_run_that_is_marked_as_a_whole_is_cleaned_up_after(parts)
+        no_dag_has_a_second_version_though_each_was_parsed_again(parts)
 
 
 def parses_every_dag_and_has_the_pool(parts: Airflow) -> None:
@@ -283,6 +318,8 @@ def parses_every_dag_and_has_the_pool(parts: Airflow) -> None:
         "test_days",
         "test_listens",
         "test_late",
+        "test_long",
+        "test_marked",
         "test_shares",
     }
     eventually(lambda: {name for (name,) in parts.rows("select dag_id from dag")} >= expected, "every Dag", 120)
@@ -423,3 +460,35 @@ def a_run_that_is_late_is_told_of_and_so_is_its_end(parts: Airflow) -> None:
     parts.windows.with_name("windows.ndjson.go").touch()
     eventually(lambda: len(parts.hook.bodies) > 1, "its end", 120)
     assert parts.hook.said("status", "key")[1:] == [("resolved", "deadline:test_late")]
+
+
+def a_run_that_is_ended_by_its_timeout_is_told_of_until_its_task_succeeds(parts: Airflow) -> None:
+    before = len(parts.hook.bodies)
+    parts.command("dags", "trigger", "test_long")
+    eventually(lambda: parts.hook.said("key")[before:], "the alert of the run", 120)
+    assert parts.states("test_long") == ["failed"]
+    title = "test_long: a run took too long and was ended, at task work"
+    assert parts.hook.said("status", "key", "title")[before:] == [("firing", "task:test_long.work", title)]
+    Path(f"{parts.windows}.long").touch()
+    parts.command("dags", "trigger", "test_long")
+    eventually(lambda: len(parts.hook.bodies) > before + 1, "the end of the alert", 120)
+    assert parts.hook.said("status", "key")[before + 1 :] == [("resolved", "task:test_long.work")]
+
+
+def a_run_that_is_marked_as_a_whole_is_cleaned_up_after(parts: Airflow) -> None:
+    run_id = parts.ask("dags/test_marked/dagRuns", {"logical_date": None})["dag_run_id"]
+    tasks = "select task_id, state from task_instance where dag_id = 'test_marked' order by 2 desc, 1"
+    eventually(lambda: ("work", "running") in parts.rows(tasks), "the task to run", 120)
+    parts.ask(f"dags/test_marked/dagRuns/{run_id}", {"state": "failed"}, "PATCH")
+    eventually(lambda: parts.states("test_marked") == ["failed"], "the run to end", 120)
+    assert sorted(parts.rows(tasks)) == [("clean", "failed"), ("work", "failed")]
+    assert [window[0] for window in parts.said("test_marked")] == [run_id]
+
+
+def no_dag_has_a_second_version_though_each_was_parsed_again(parts: Airflow) -> None:
+    once = (
+        "select 1 from dag join dag_version using (dag_id) "
+        "where version_number = 1 and last_parsed_time < created_at + interval '10 seconds'"
+    )
+    eventually(lambda: parts.rows(once) == [], "a second parse", 150)
+    assert parts.rows("select dag_id, version_number from dag_version where version_number > 1") == []

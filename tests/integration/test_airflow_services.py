@@ -77,6 +77,24 @@ def test_a_persons_stop_lasts_until_someone_starts_it_and_says_who_and_why(world
     assert [event for event, _ in world.events()] == ["started", "stopped", "started"]
 
 
+def test_a_wish_is_done_once_a_run_and_whoever_chose_since_has_the_last_word(world):
+    world.say()
+    world.services(world.producer())
+    world.round(feeds())
+    stop = {"by": "ada", "service": "producer-coinbase", "action": "stop"}
+    world.round(feeds(), **stop)
+    stopped_by = world._runs
+    world.round(feeds(), by="bob", service="producer-coinbase", action="start")
+
+    world._runs = stopped_by - 1  # ada's run, cleared
+    world.round(feeds(), **stop)
+    assert world.state() == "running"
+    assert world.rows("select desired, set_by from ops.service_desired") == [("running", "bob")]
+    world._runs = stopped_by + 1  # and another one of hers
+    world.round(feeds(), **stop)
+    assert world.state() == "stopped"
+
+
 def test_a_restart_by_hand_is_done_once_even_where_its_task_is_tried_again(world):
     world.say()
     world.services(world.producer())

@@ -8,7 +8,7 @@ from tests import airflow_home
 # isort: split
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk.exceptions import AirflowException
@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import ConfigResource
 
 from marketflow.contracts.topics import CANDLES, MAX_MESSAGE_BYTES, TOPICS, TRADES
-from marketflow.stack import airflow, kafka
+from marketflow.stack import airflow, kafka, up
 from marketflow.stack.servers import free_ports
 from marketflow.warehouse import progress
 from marketflow.warehouse.connection import connect
@@ -70,6 +70,25 @@ def test_a_stream_that_says_nothing_for_three_minutes_is_restarted_by_the_second
     world.round(stream())
     assert world.pid("market-stream") != before
     assert [event for event, _ in world.events("market-stream")] == ["started", "silent", "restarted"]
+
+
+def test_a_stream_that_spoke_while_no_round_looked_and_hangs_again_is_restarted_too(world, monkeypatch):
+    world.services(world.stage.definition("market-stream", SLEEPER, group="stream"))
+    world.round(stream())
+    before = world.pid("market-stream")
+    told(world, "progress", datetime.now(UTC) - 4 * MINUTE)
+    up_for(world, monkeypatch, 60 * MINUTE)
+    world.round(stream())
+    world.execute("update ops.service_event set at = at - interval '9 minutes'")
+    told(world, "progress", datetime.now(UTC) - 4 * MINUTE, batch_id=2)
+
+    world.round(stream())
+    assert world.pid("market-stream") == before
+    world.execute("update ops.service_event set at = at - interval '1 minute'")
+    world.round(stream())
+    assert world.pid("market-stream") != before
+    kinds = [event for event, _ in world.events("market-stream")]
+    assert kinds == ["started", "silent", "silent", "restarted"]
 
 
 @pytest.mark.parametrize("event", ["started", "progress", "idle", "terminated"])
@@ -130,6 +149,21 @@ def test_lag_is_kafkas_end_against_what_bronze_has_read(world):
     (condition,) = stream_watch.conditions(found, now, 3600.0)
     assert condition.event == "behind"
     assert condition.detail.startswith("11000 messages are not in bronze yet; 4 rows/s arrive")
+
+
+def test_how_far_a_query_has_read_outlives_the_days_for_which_its_topic_is_quiet(world):
+    from marketflow_airflow import stream_watch
+
+    now = datetime.now(UTC)
+    old = now - timedelta(days=progress.KEPT_DAYS + 1)
+    told(world, "progress", old - MINUTE, batch_id=1, end_offsets='{"quiet": {"0": 5}}')
+    told(world, "progress", old, batch_id=2, end_offsets='{"quiet": {"0": 9}}')
+    told(world, "idle", old + MINUTE, batch_id=2)
+    told(world, "idle", now, batch_id=2)
+    told(world, "progress", old, query="live_prices")
+    with connect(world.settings) as connection:
+        assert progress.prune(connection) == 3
+        assert stream_watch.read_up_to(connection) == {"quiet": {0: 9}}
 
 
 def test_a_topic_that_nobody_has_read_is_made_and_one_that_was_read_and_is_gone_is_told(world):
@@ -240,6 +274,17 @@ def test_a_first_service_that_fails_at_once_is_told_before_its_pause_ends(world)
     with pytest.raises(AirflowException, match="market-stream: could not start it: it is backoff"):
         world.round(stream())
     assert eventually(lambda: world.events("market-stream"), "an event")[0][0] == "down"
+
+
+def test_up_waits_no_longer_for_rows_of_a_stream_that_flaps(world):
+    world.services(world.stage.definition("market-stream", BROKEN, group="stream"))
+    world.backend.start("market-stream")
+    said, never = [], datetime.now(UTC) + timedelta(days=1)
+    assert not up._wait_for_rows(world.settings, world.backend, never, said.append)
+    assert len(world.backend.status()["market-stream"].crashes) >= 3
+    [told] = said
+    assert told.startswith("waiting for live rows no longer: market-stream is flapping. It crashed 3 times")
+    assert "`marketflow logs market-stream`" in told
 
 
 def test_a_restart_that_did_not_help_is_done_again_after_ten_minutes_and_its_alert_lasts_until_a_batch(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -139,16 +141,40 @@ def test_a_person_may_end_what_nothing_else_ends(
     assert f"no alert {key} is open" in str(again.exception)
 
 
+@contextmanager
+def speaks_no_http() -> Iterator[str]:
+    """A server that greets whoever comes as one of mail does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"220 ready\r\n")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+        thread.join()
+
+
 def test_a_target_that_refuses_is_counted_tried_again_and_raises_nothing(settings: Settings, hook: Receiver) -> None:
     hook.status = 503
     outcome = desk.tell(settings, LATE, now=NOON)
     assert (outcome.what, outcome.detail) == ("not sent", "the webhook answered 503 Service Unavailable")
     nobody = settings.model_copy(update={"alert_url": f"http://127.0.0.1:{free_ports(1)[0]}/"})
     assert "the webhook does not answer" in desk.tell(nobody, LATE, now=NOON).detail
+    with speaks_no_http() as address:
+        other = settings.model_copy(update={"alert_url": address})
+        outcome = desk.tell(other, LATE, now=NOON)
+        assert (outcome.what, outcome.detail) == (
+            "not sent",
+            "the webhook does not answer: BadStatusLine('220 ready\\r\\n')",
+        )
     hook.status = 200
     assert desk.tell(settings, LATE, now=NOON + timedelta(minutes=1)).what == "sent"
     assert hook.said("status") == [("firing",)]
-    assert [(row["failed_sends"], row["sent_at"]) for row in kept(settings)] == [(2, NOON + timedelta(minutes=1))]
+    assert [(row["failed_sends"], row["sent_at"]) for row in kept(settings)] == [(3, NOON + timedelta(minutes=1))]
 
 
 def test_what_nobody_was_told_of_is_remembered_and_ends_without_a_word(settings: Settings, hook: Receiver) -> None:

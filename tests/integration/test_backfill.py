@@ -20,8 +20,9 @@ from typing import Any
 
 import pytest
 
+from marketflow.ingest.backfill import backfill
 from marketflow.ingest.backfill_wish import Wish
-from marketflow.settings import Settings
+from marketflow.settings import Settings, load
 from marketflow.warehouse import backfills
 from marketflow.warehouse.connection import connect
 from marketflow.warehouse.locks import table_lock
@@ -248,6 +249,17 @@ def test_the_dag_brings_the_trades_of_the_interval_in_its_form(
     assert len(brought) == len(set(brought))
     finished = state(embedded, asked)
     assert (finished.status, finished.items) == ("done", len(brought))
+
+    # one that starts over, and a later try of a run that has started over
+    assert dag.test(run_conf=form | {"again": True}).state == "success"
+    over = state(embedded, asked)
+    assert (over.status, over.pages) == ("done", finished.pages)
+    assert truth.keys() <= set(ids_of(pages(embedded, asked)[-over.pages :]))
+    assert over.moved_at is not None
+    sent = len(pages(embedded, asked))
+    for begun in (over.moved_at - timedelta(seconds=1), over.moved_at):
+        assert backfill(load(), asked, again=True, begun=begun).status == "done"
+        assert len(pages(embedded, asked)) == sent, "it went on where it was, which is at the end"
 
 
 def test_a_page_that_lies_is_asked_for_again_and_nothing_is_missing(embedded: Settings, made: Market) -> None:

@@ -15,6 +15,7 @@ import pytest
 from marketflow.services.backend import ServiceError, StackDownError
 from marketflow.services.definitions import ServiceDefinition, configuration_hash
 from marketflow.services.supervisor import Applied, SupervisorBackend
+from marketflow.services.supervisor_client import SupervisorClient
 from marketflow.settings import Settings, load
 from tests.integration.services_stage import FAREWELL, SLEEPER, TREE, Stage, eventually
 
@@ -231,6 +232,22 @@ def test_shutdown_ends_and_names_what_kills_left_behind(stage: Stage, backend: M
     assert {one.service for one in ended} == {"tree"}
     assert all("time.sleep(600)" in one.command for one in ended)
     assert stage.processes() == {}
+
+
+def test_shutdown_ends_a_supervisord_that_does_not_answer_before_what_it_would_start_again(
+    stage: Stage, backend: MakeBackend
+) -> None:
+    services = backend(stage.definition("tree", TREE), stage.definition("alpha", SLEEPER))
+    services.launch()
+    running(services, "tree")
+    running(services, "alpha")
+    daemon = services.client.pid()
+    os.kill(daemon, signal.SIGSTOP)
+    services.client = SupervisorClient(services.client.socket_path, timeout_s=1.0)
+
+    assert [(one.service, one.pid) for one in services.shutdown()] == [("supervisord", daemon)]
+    assert stage.processes() == {}
+    assert stage.machinery() == {}
 
 
 def test_a_reload_touches_only_what_changed(stage: Stage, backend: MakeBackend) -> None:

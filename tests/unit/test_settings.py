@@ -42,6 +42,8 @@ def test_the_environment_wins_over_what_up_recorded(tmp_path: Path, monkeypatch:
         ("MARKETFLOW_SPARK_DRIVER_MEMORY", "lots", "MARKETFLOW_SPARK_DRIVER_MEMORY: "),
         ("MARKETFLOW_ALERT_URL", "notaurl", "MARKETFLOW_ALERT_URL: must be an address like https://host:port/path"),
         ("MARKETFLOW_ALERT_URL", "https://host:port", "MARKETFLOW_ALERT_URL: must be an address"),
+        ("MARKETFLOW_ALERT_URL", "https://hooks.example/T00 /B00", "MARKETFLOW_ALERT_URL: must be an address"),
+        ("MARKETFLOW_ALERT_URL", "https://hooks.example/ä", "MARKETFLOW_ALERT_URL: must be an address"),
         ("MARKETFLOW_ALERT_URL", "file:///etc/passwd", "MARKETFLOW_ALERT_URL: must be an address.*Apprise's"),
         ("MARKETFLOW_ALERT_URL", "slack://", "MARKETFLOW_ALERT_URL: must be an address.*Apprise's"),
         ("MARKETFLOW_COINBASE_WS_URL", "https://host", "MARKETFLOW_COINBASE_WS_URL: .* wss://host"),

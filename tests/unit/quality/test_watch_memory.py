@@ -94,6 +94,8 @@ def test_a_part_of_airflow_is_told_of_after_two_minutes_and_a_short_illness_is_n
     assert patience.unwell(sick, 100.0 + AIRFLOW_PATIENCE_S - 1) == []
     (alert,) = patience.unwell(sick, 100.0 + AIRFLOW_PATIENCE_S)
     assert (alert.key, alert.command) == ("airflow:scheduler", "marketflow logs airflow-scheduler")
+    database = {"metadatabase": "unhealthy"}  # is no service of its own
+    assert Patience({"metadatabase": 0.0}).unwell(database, 200.0)[0].command == "marketflow logs postgres"
     assert patience.unwell(well, 300.0) == []
     assert patience.unwell(sick, 310.0) == [], "its patience begins anew"
 
