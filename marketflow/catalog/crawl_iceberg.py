@@ -41,9 +41,14 @@ class Copy:
     body: bytes
 
 
+def copies_root(settings: Settings) -> str:
+    """Where the copies of all metadata files are: `sim/catalog/`."""
+    return f"{settings.dataset}/catalog/"
+
+
 def copies_prefix(settings: Settings, namespace: str, name: str) -> str:
     """Where the copies of a table's metadata files are: `sim/catalog/sim_silver/trades/`."""
-    return f"{settings.dataset}/catalog/{namespace}/{name}/"
+    return f"{copies_root(settings)}{namespace}/{name}/"
 
 
 def found(

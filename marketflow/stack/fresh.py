@@ -1,15 +1,17 @@
-"""Emptying a dataset: topics, lake tables and their files, checkpoints, database. Only ever for dataset replay."""
+"""Emptying a dataset: topics, lake tables, files in the bucket, checkpoints, database. Only ever for dataset replay."""
 
 from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
 from confluent_kafka.error import KafkaError, KafkaException
 from psycopg import sql
 
+from marketflow.catalog import crawl_iceberg
 from marketflow.catalog.objects import every_object
 from marketflow.contracts.topics import TOPICS
 from marketflow.errors import ConfigurationError, SetupError
@@ -34,6 +36,21 @@ def empty(settings: Settings) -> None:
     with psycopg.connect(settings.dsn("postgres", "postgres"), autocommit=True) as connection:
         statement = sql.SQL("drop database if exists {} with (force)")
         connection.execute(statement.format(sql.Identifier(settings.postgres_database)))
+
+
+def refuse_own(settings: Settings, names: Sequence[str]) -> None:
+    """A replay of what `empty` deletes would have no source left, should it be cut off.
+
+    Raises:
+        ConfigurationError: one of the addresses is of the dataset's own files.
+    """
+    for name in names:
+        for prefix in _prefixes(settings):
+            own = f"s3://{settings.lake_bucket}/{prefix}"
+            if name.startswith("s3://") and (name.startswith(own) or own.startswith(name)):
+                raise ConfigurationError(
+                    f"--fresh would delete {name}, from which it is to read: copy it elsewhere, or leave --fresh out"
+                )
 
 
 def _topics(settings: Settings) -> None:
@@ -65,5 +82,15 @@ def _catalog(settings: Settings) -> None:
 def _files(settings: Settings) -> None:
     client = s3.client(settings)
     s3.create_bucket(settings)
-    for one in every_object(client, settings.lake_bucket, f"warehouse/{settings.dataset}_"):
-        client.delete_object(Bucket=settings.lake_bucket, Key=one.key)
+    for prefix in _prefixes(settings):
+        for one in every_object(client, settings.lake_bucket, prefix):
+            client.delete_object(Bucket=settings.lake_bucket, Key=one.key)
+
+
+def _prefixes(settings: Settings) -> tuple[str, ...]:
+    """The dataset's files in the bucket: lake tables, plain exports, and the catalog's copies of metadata files."""
+    return (
+        f"warehouse/{settings.dataset}_",
+        f"{settings.export_prefix}/",
+        crawl_iceberg.copies_root(settings),
+    )

@@ -121,8 +121,11 @@ def run(settings: Settings, files: Sequence[str], *, fresh: bool, say: Say, **op
     """Send the files, run stream, silver, gold and publication once, and account for everything.
 
     Raises:
-        ConfigurationError: a file is missing, or what it holds cannot be told without an option.
+        ConfigurationError: a file is missing, would be deleted by `fresh`, or what it holds cannot be told without an
+            option.
     """
+    if fresh:
+        fresh_dataset.refuse_own(settings, files)
     with _servers(settings, say) as ready, replay_source.local(ready, files) as paths:
         return run_on_servers(ready, paths, fresh=fresh, say=say, **options)
 

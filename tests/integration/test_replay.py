@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from marketflow.catalog import crawl_iceberg, export_raw, layouts
 from marketflow.contracts.topics import TOPICS
+from marketflow.errors import ConfigurationError
 from marketflow.ingest.replay import replay_files
 from marketflow.settings import Settings
-from marketflow.stack import kafka
+from marketflow.stack import fresh, kafka, replay, s3
 from tests.integration.producer_stage import stored, until
 
 CAPTURES = Path(__file__).parents[1] / "fixtures" / "captures"
@@ -77,3 +79,51 @@ def test_the_bytes_of_a_capture_arrive_unchanged_and_in_order(replay_settings: S
     ]
     assert {record.headers["origin"] for record in records} == {"replay"}
     assert all("reconstructed" not in record.headers for record in records)
+
+
+def test_an_emptied_dataset_has_nothing_left_in_the_bucket_and_others_keep_what_they_have(
+    replay_settings: Settings,
+) -> None:
+    """Else raw holds the records of two replays, and a replay of it sends both."""
+    client, bucket = s3.client(replay_settings), replay_settings.lake_bucket
+    before = keys(replay_settings)
+
+    def files_of(settings: Settings) -> set[str]:
+        return {
+            f"warehouse/{settings.namespace('silver')}/trades/data/x.parquet",
+            f"{export_raw.prefix_of(settings, TOPICS[0])}ingest_date=2026-11-20/part-00000.jsonl",
+            f"{layouts.FEATURES.prefix(settings)}_exported.json",
+            f"{layouts.SILVER['trades'].prefix(settings)}product_id=BTC-USD/event_date=2026-11-20/part-0.parquet",
+            f"{crawl_iceberg.copies_prefix(settings, settings.namespace('silver'), 'trades')}1.metadata.json",
+        }
+
+    # a name that only begins with it is another dataset's
+    others = [replay_settings.model_copy(update={"dataset": name}) for name in ("sim", "replayed")]
+    kept = set().union(*(files_of(other) for other in others))
+    for key in files_of(replay_settings) | kept:
+        client.put_object(Bucket=bucket, Key=key, Body=b"x")
+    try:
+        fresh.empty(replay_settings)
+        assert {key for key in keys(replay_settings) if key.startswith(("replay/", "warehouse/replay_"))} == set()
+        assert keys(replay_settings) >= kept | {key for key in before if "replay" not in key}
+    finally:
+        for key in kept:
+            client.delete_object(Bucket=bucket, Key=key)
+        kafka.create_topics(replay_settings)
+
+
+@pytest.mark.parametrize("below", ["replay/export/raw/", "replay/export/raw/crypto.trades.raw/", "replay/", ""])
+def test_a_replay_from_what_it_would_empty_first_is_refused(replay_settings: Settings, below: str) -> None:
+    key = f"{export_raw.prefix_of(replay_settings, TOPICS[0])}ingest_date=2026-11-20/part-00000.jsonl"
+    client, bucket = s3.client(replay_settings), replay_settings.lake_bucket
+    client.put_object(Bucket=bucket, Key=key, Body=b"x")
+    with pytest.raises(ConfigurationError, match="--fresh would delete"):
+        replay.run(replay_settings, [f"s3://{bucket}/{below}"], fresh=True, say=lambda _: None)
+    assert key in keys(replay_settings)
+    client.delete_object(Bucket=bucket, Key=key)
+
+
+def keys(settings: Settings) -> set[str]:
+    """Every object of the bucket."""
+    pages = s3.client(settings).get_paginator("list_objects").paginate(Bucket=settings.lake_bucket)
+    return {one["Key"] for page in pages for one in page.get("Contents", ())}
