@@ -21,7 +21,6 @@ from marketflow.catalog.crawl_plan import Plan, plan
 from marketflow.catalog.glue_tables import METADATA, OWNER, PARTITION_COUNT, GluePartition, GlueTable
 from marketflow.catalog.layouts import LAYOUTS, database
 from marketflow.catalog.objects import every_object
-from marketflow.contracts.tables import LAKE_TABLES
 from marketflow.errors import CrawlError
 from marketflow.lake import readers
 from marketflow.settings import Settings
@@ -88,8 +87,7 @@ def crawl(settings: Settings, s3: Any, client: Any, *, anew: bool = False) -> Cr
 
 def databases_of(settings: Settings) -> list[str]:
     """The dataset's databases: one a layer of the lake, and that of the plain exports."""
-    layers = dict.fromkeys(table.layer for table in LAKE_TABLES)
-    return [*(settings.namespace(layer) for layer in layers), database(settings)]
+    return [*readers.namespaces(settings), database(settings)]
 
 
 def _look(settings: Settings, s3: Any, partitions: Partitions, remembered: dict[tuple[str, str], GlueTable]) -> _Found:

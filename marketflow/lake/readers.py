@@ -35,8 +35,16 @@ def metadata_location(settings: Settings, table: Table | str) -> str:
     return _locations(settings, [_contract(table)])[_contract(table).qualified]
 
 
+def namespaces(settings: Settings) -> list[str]:
+    """The dataset's namespaces, one a layer of the contract: `sim_bronze`, `sim_silver`, `sim_gold`."""
+    return [settings.namespace(layer) for layer in dict.fromkeys(table.layer for table in LAKE_TABLES)]
+
+
 def locations(settings: Settings) -> dict[tuple[str, str], str]:
-    """Address of the current metadata file of every table of the dataset, by namespace and name."""
+    """Address of the current metadata file of every table in the dataset's namespaces, by namespace and name.
+
+    A namespace of somebody's own, `sim_scratch`, is none of these.
+    """
     if settings.deployment == "aws":
         raise ConfigurationError("MARKETFLOW_DEPLOYMENT=aws keeps its catalog in Glue: read the lake through Athena")
     with connect(settings, "iceberg", database="iceberg_catalog") as connection:
@@ -45,8 +53,8 @@ def locations(settings: Settings) -> dict[tuple[str, str], str]:
             return {}
         rows = connection.execute(
             "select table_namespace, table_name, metadata_location from iceberg_tables "
-            "where catalog_name = 'lake' and table_namespace like %s",
-            (f"{settings.dataset}\\_%",),
+            "where catalog_name = 'lake' and table_namespace = any(%s)",
+            (namespaces(settings),),
         ).fetchall()
     return {(namespace, name): location for namespace, name, location in rows}
 

@@ -145,6 +145,21 @@ def test_a_new_column_and_a_dropped_table_of_the_lake_are_published(lake: SparkS
     lake.sql("drop table lake.sim_silver.candles purge")  # the next test's is the contract's again
 
 
+def test_a_table_in_a_namespace_of_the_users_own_is_no_part_of_the_crawl(lake: SparkSession, bucket: Bucket) -> None:
+    lake.sql("create namespace lake.sim_scratch")
+    # a type that the catalog has no place for: it is not looked at either
+    lake.sql("create table lake.sim_scratch.x (names array<string>) using iceberg")
+    try:
+        assert crawled(bucket).tables == len(LAKE_TABLES)
+        assert crawled(bucket).changes == ()
+        append(lake, bucket.settings, TRADES, rows(TRADES, 5))
+        assert crawled(bucket).changes == ("sim_silver.trades: a newer commit of the lake, 5 rows",)
+    finally:
+        lake.sql("drop table lake.sim_scratch.x purge")
+        lake.sql("drop namespace lake.sim_scratch")
+    assert not [name for name in everything(glue.client(bucket.settings)) if name.startswith("sim_scratch")]
+
+
 HOURS = [NOON, NOON + timedelta(hours=1), NOON + timedelta(hours=11, minutes=59, seconds=59, microseconds=999_999)]
 
 
