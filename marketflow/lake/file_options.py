@@ -8,7 +8,8 @@ from marketflow.settings import Settings
 def file_options(settings: Settings) -> dict[str, str]:
     """How PyIceberg reaches the lake's files: on AWS by the machine's role, else with everything spelled out."""
     if settings.deployment == "aws":
-        return {"s3.region": settings.aws_region}
+        endpoint = {"s3.endpoint": settings.s3_endpoint} if settings.s3_endpoint else {}
+        return {"s3.region": settings.aws_region, **endpoint}
     return {
         "s3.endpoint": settings.s3_endpoint or "",
         "s3.region": settings.aws_region,

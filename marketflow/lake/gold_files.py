@@ -41,7 +41,8 @@ def catalog(settings: Settings) -> Any:
     from pyiceberg.catalog.sql import SqlCatalog
 
     if settings.deployment == "aws":
-        return GlueCatalog(CATALOG, **{"glue.region": settings.aws_region}, **file_options(settings))
+        endpoint = {"glue.endpoint": settings.glue_endpoint} if settings.glue_endpoint else {}
+        return GlueCatalog(CATALOG, **{"glue.region": settings.aws_region}, **endpoint, **file_options(settings))
     host = settings.postgres_host or settings.host
     password = settings.secret("postgres_iceberg")
     return SqlCatalog(

@@ -31,7 +31,7 @@ class ParquetFolder:
         embedded = settings.deployment != "aws"
         return cls(
             f"{settings.warehouse}/{settings.namespace(table.layer)}/{table.name}/data",
-            settings.s3_endpoint if embedded else None,
+            settings.s3_endpoint,
             settings.aws_region,
             settings.secret("s3_access_key") if embedded else None,
             settings.secret("s3_secret_key") if embedded else None,
@@ -69,7 +69,7 @@ class ParquetFolder:
         from botocore.config import Config
 
         if self.access_key is None:
-            return boto3.client("s3", region_name=self.region)
+            return boto3.client("s3", endpoint_url=self.endpoint, region_name=self.region)
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,

@@ -1,7 +1,8 @@
 """The lake without Spark: PyIceberg into Arrow, and DuckDB with a view per table.
 
 This is the one place that makes such clients. Each gets its endpoint, keys and region spelled out: PyArrow and DuckDB
-ignore AWS_ENDPOINT_URL, and a client left to find its own way would find the real AWS.
+ignore AWS_ENDPOINT_URL, and a client left to find its own way would find the real AWS. On AWS that is meant: there the
+keys are the machine's role's, and the addresses AWS's own unless the settings name others.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def locations(settings: Settings) -> dict[tuple[str, str], str]:
     A namespace of somebody's own, `sim_scratch`, is none of these.
     """
     if settings.deployment == "aws":
-        raise ConfigurationError("MARKETFLOW_DEPLOYMENT=aws keeps its catalog in Glue: read the lake through Athena")
+        return _locations_in_glue(settings)
     with connect(settings, "iceberg", database="iceberg_catalog") as connection:
         made = connection.execute("select to_regclass('iceberg_tables')").fetchone()
         if not (made and made[0]):  # Spark makes it with the first table
@@ -190,6 +191,24 @@ def _locations(settings: Settings, wanted: tuple[Table, ...] | list[Table]) -> d
     return found
 
 
+def _locations_in_glue(settings: Settings) -> dict[tuple[str, str], str]:
+    """On AWS Spark's catalog is Glue, where a commit changes the table's `metadata_location`."""
+    import boto3
+
+    client = boto3.client("glue", endpoint_url=settings.glue_endpoint, region_name=settings.aws_region)
+    found = {}
+    for namespace in namespaces(settings):
+        try:
+            for page in client.get_paginator("get_tables").paginate(DatabaseName=namespace):
+                for table in page["TableList"]:
+                    parameters = table.get("Parameters", {})
+                    if parameters.get("table_type", "").upper() == "ICEBERG":
+                        found[namespace, table["Name"]] = parameters["metadata_location"]
+        except client.exceptions.EntityNotFoundException:  # Spark makes it with the first table
+            continue
+    return found
+
+
 def _opened(settings: Settings, location: str) -> Any:
     from pyiceberg.table import StaticTable
 
@@ -224,18 +243,33 @@ def _extension_file(name: str) -> Path:
 
 
 def _secret_statement(settings: Settings) -> str:
-    endpoint = urlsplit(settings.s3_endpoint or "")
-    values = {
-        "key_id": settings.secret("s3_access_key"),
-        "secret": settings.secret("s3_secret_key"),
-        "region": settings.aws_region,
-        "endpoint": endpoint.netloc,
-        "url_style": "path",
-        "use_ssl": str(endpoint.scheme == "https").lower(),
-        "scope": f"s3://{settings.lake_bucket}/",
-    }
+    values = {**_keys(settings), "region": settings.aws_region, "scope": f"s3://{settings.lake_bucket}/"}
+    if settings.s3_endpoint:  # None on AWS, where the region says it
+        endpoint = urlsplit(settings.s3_endpoint)
+        use_ssl = str(endpoint.scheme == "https").lower()
+        values |= {"endpoint": endpoint.netloc, "url_style": "path", "use_ssl": use_ssl}
     listed = ", ".join(f"{name} {_quoted(value)}" for name, value in values.items())
     return f"create secret lake (type s3, provider config, {listed})"
+
+
+def _keys(settings: Settings) -> dict[str, str]:
+    """DuckDB's own chain of credentials is an extension more, so on AWS boto3's finds them: the machine's role.
+
+    A role's keys last for ten minutes at least; a connection has those of its start and is not for longer.
+
+    Raises:
+        ConfigurationError: the machine has no role, and neither environment nor files have keys.
+    """
+    if settings.deployment != "aws":
+        return {"key_id": settings.secret("s3_access_key"), "secret": settings.secret("s3_secret_key")}
+    import boto3
+
+    credentials = boto3.Session().get_credentials()
+    if credentials is None:
+        raise ConfigurationError("MARKETFLOW_DEPLOYMENT=aws, but this process has no role or keys of AWS to read S3")
+    keys = credentials.get_frozen_credentials()
+    token = {"session_token": keys.token} if keys.token else {}
+    return {"key_id": str(keys.access_key), "secret": str(keys.secret_key), **token}
 
 
 def _view_statement(settings: Settings, table: Table, location: str) -> str:

@@ -57,7 +57,12 @@ def catalog_options(settings: Settings) -> dict[str, str]:
     if _kept:
         options[f"{prefix}.cache-enabled"] = "false"
     if settings.deployment == "aws":
-        return options | {f"{prefix}.type": "glue"}
+        options[f"{prefix}.type"] = "glue"
+        if settings.glue_endpoint:
+            options[f"{prefix}.glue.endpoint"] = settings.glue_endpoint
+        if settings.s3_endpoint:
+            options |= {f"{prefix}.s3.endpoint": settings.s3_endpoint, f"{prefix}.s3.path-style-access": "true"}
+        return options
     host = settings.postgres_host or settings.host
     return options | {
         f"{prefix}.type": "jdbc",

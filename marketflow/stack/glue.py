@@ -26,7 +26,7 @@ def client(settings: Settings) -> Any:
     from botocore.config import Config
 
     if settings.deployment == "aws":
-        return boto3.client("glue", region_name=settings.aws_region)
+        return boto3.client("glue", endpoint_url=settings.glue_endpoint, region_name=settings.aws_region)
     return boto3.client(
         "glue",
         endpoint_url=settings.glue_endpoint,

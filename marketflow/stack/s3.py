@@ -49,7 +49,7 @@ def client(settings: Settings) -> Any:
     from botocore.config import Config
 
     if settings.deployment == "aws":
-        return boto3.client("s3", region_name=settings.aws_region)
+        return boto3.client("s3", endpoint_url=settings.s3_endpoint, region_name=settings.aws_region)
     return boto3.client(
         "s3",
         endpoint_url=settings.s3_endpoint,

@@ -6,26 +6,28 @@ from __future__ import annotations
 from tests import airflow_home
 
 # isort: split
+import io
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+import aws_stage
 import boto3
 import fresh_tables
+import pyarrow.parquet as pq
 import pytest
 from black_hole import black_hole
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from catalog_stage import Bucket, everything, glue_server
 from lake_rows import NOON, append, rows
-from moto.server import ThreadedMotoServer
 from pyspark.sql import SparkSession
 
 from marketflow.contracts.gold import TRADE_FEATURES
 from marketflow.settings import Settings
 from marketflow.stack import airflow, glue
-from marketflow.stack.servers import free_ports
 
 TIMES = [NOON + timedelta(minutes=20 * number) for number in range(6)]
 
@@ -127,40 +129,21 @@ def test_on_aws_the_providers_operators_create_then_update_and_run_glues_crawler
     settings: Settings, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against moto's Glue and Athena: it takes the requests as AWS would, and crawls nothing; so nothing is proven."""
-    port = free_ports(1)[0]
-    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
-    server.start()
-    address = f"http://127.0.0.1:{port}"
-    aws = {
-        "MARKETFLOW_DEPLOYMENT": "aws",
-        "MARKETFLOW_CRAWLER": "glue",
-        "MARKETFLOW_GLUE_CRAWLER_ROLE": "arn:aws:iam::123456789012:role/crawler",
-        "AIRFLOW_CONN_LAKE_AWS": json.dumps(
-            {
-                "conn_type": "aws",
-                "login": "any",
-                "password": "any",
-                "extra": {"endpoint_url": address, "region_name": "us-east-1"},
-            }
-        ),
-    }
-    monkeypatch.setattr("marketflow_airflow.catalog.export_features", lambda context, known: {})
-    client = boto3.client(
-        "glue", endpoint_url=address, region_name="us-east-1", aws_access_key_id="any", aws_secret_access_key="any"
-    )
     name, tasks = "marketflow-sim-export", ("create_crawler", "update_crawler", "run_crawler")
-    try:
-        first = run(**aws)
+    with on_aws(settings, monkeypatch) as (variables, keys):
+        glues = {"MARKETFLOW_CRAWLER": "glue", "MARKETFLOW_GLUE_CRAWLER_ROLE": "arn:aws:iam::123456789012:role/crawler"}
+        client = boto3.client("glue", **keys)
+        first = run(**variables, **glues)
         assert [first[task] for task in tasks] == ["success", "skipped", "success"]
+        assert exported(boto3.client("s3", **keys)) == PARTS
         crawler = client.get_crawler(Name=name)["Crawler"]
         assert crawler["State"] == "RUNNING"
         # moto ends a crawl when it is listed: the second run would join this one otherwise
         assert [one["State"] for one in client.list_crawls(CrawlerName=name)["Crawls"]] == ["COMPLETED"]
-        second = run(**aws)
+        second = run(**variables, **glues)
         assert [second[task] for task in tasks] == ["skipped", "success", "success"]
         crawls = client.list_crawls(CrawlerName=name)["Crawls"]
-    finally:
-        server.stop()
+    assert (first["export_features"], second["export_features"]) == ("success", "success")
     assert crawler["Role"] == "arn:aws:iam::123456789012:role/crawler"
     assert crawler["DatabaseName"] == "sim_export"
     assert [one["Path"] for one in crawler["Targets"]["S3Targets"]] == [
@@ -173,6 +156,52 @@ def test_on_aws_the_providers_operators_create_then_update_and_run_glues_crawler
     assert crawler["SchemaChangePolicy"]["DeleteBehavior"] == "DELETE_FROM_DATABASE"
     assert len({one["CrawlId"] for one in crawls}) == 2, "each run started a crawl of its own"
     assert (first["publish"], second["publish"]) == ("skipped", "skipped")
+
+
+def test_on_aws_our_own_crawl_publishes_what_was_exported_from_the_table_that_glue_names(
+    settings: Settings, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the proof: moto's Athena answers no query."""
+    with on_aws(settings, monkeypatch) as (variables, keys):
+        states = run(**variables)
+        assert [states[task] for task in ("export_features", "choose", "publish")] == ["success"] * 3
+        assert exported(boto3.client("s3", **keys)) == PARTS
+        client = boto3.client("glue", **keys)
+        _, partitions = everything(client)["sim_export.features"]
+        # the lake's own table is as its commit left it
+        own = client.get_table(DatabaseName="sim_gold", Name="trade_features")["Table"]["Parameters"]
+    assert set(partitions) == {("BTC-USD", "2026-11-20", "12"), ("BTC-USD", "2026-11-20", "13")}
+    assert own["table_type"] == "ICEBERG"
+    assert "/warehouse/sim_gold/trade_features/metadata/" in own["metadata_location"]
+
+
+PARTS = {
+    f"sim/export/features/product_id=BTC-USD/event_date=2026-11-20/hour={hour}/part-0.parquet": 3 for hour in (12, 13)
+}
+
+
+@contextmanager
+def on_aws(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+    """Moto with the same six rows of features in a table of its Glue: variables for a run, and what a client needs."""
+    with aws_stage.moto_server() as address:
+        variables = aws_stage.variables(address)
+        for name, value in aws_stage.KEYS.items():
+            monkeypatch.setenv(name, value)
+        told = {"deployment": "aws", "s3_endpoint_url": address, "glue_endpoint_url": address}
+        data = rows(TRADE_FEATURES, len(TIMES), event_ts=TIMES, product_id=["BTC-USD"] * len(TIMES))
+        aws_stage.write(settings.model_copy(update=told), {TRADE_FEATURES: [data]})
+        # keys are the environment's, as with a role
+        extra = {"endpoint_url": address, "region_name": settings.aws_region}
+        connection = json.dumps({"conn_type": "aws", "extra": extra})
+        yield variables | {"AIRFLOW_CONN_LAKE_AWS": connection}, extra
+
+
+def exported(client: Any) -> dict[str, int]:
+    """Rows of each Parquet file of the features' export."""
+    listed = client.list_objects_v2(Bucket="lake", Prefix="sim/export/features/")["Contents"]
+    keys = [one["Key"] for one in listed if one["Key"].endswith(".parquet")]
+    bodies = {key: client.get_object(Bucket="lake", Key=key)["Body"].read() for key in keys}
+    return {key: pq.read_table(io.BytesIO(body)).num_rows for key, body in bodies.items()}
 
 
 def emitted() -> dict[str, int]:
