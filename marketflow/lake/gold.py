@@ -4,7 +4,8 @@ Gold is a pure function of silver: an hour written twice is the same hour. What 
 snapshot summaries and gold's own, never remembered elsewhere. Every commit of a gold table carries
 `marketflow.silver_snapshot` (the newest silver snapshot of which every reached hour is written), `marketflow.hours`
 (what it replaced) and `marketflow.complete_through`; where a second silver table is read beside the first one,
-`marketflow.beside_snapshot` too. docs/decisions/0004-gold-marks.md says why.
+`marketflow.beside_snapshot` too, and where hours are accounted for `marketflow.accounting`.
+docs/decisions/0004-gold-marks.md says why.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from marketflow.contracts.columns import Table
 from marketflow.contracts.gold import BARS, PRICE_METRICS, PRODUCT_DAY, TOP_MOVERS, TRADE_FEATURES
 from marketflow.contracts.silver import ASSET_PRICES, QUOTES, TRADES
 from marketflow.lake import (
+    gold_accounts,
     gold_bars,
     gold_days,
     gold_features,
@@ -148,6 +150,7 @@ def rewrite_dirty(
     """
     recipe = _recipe(table)
     with table_lock(settings, recipe.table.qualified):
+        _copy_accounts(spark, settings, recipe)
         # read before silver is: what silver holds afterwards is at least as complete as this
         complete_through = silver_complete_through(settings, recipe)
         plan = _plan(spark, settings, recipe, complete_through)
@@ -173,6 +176,7 @@ def replace_hours(
     recipe = _recipe(table)
     asked = sorted({recipe.floor(hour) for hour in hours})
     with table_lock(settings, recipe.table.qualified):
+        _copy_accounts(spark, settings, recipe)
         # what else is dirty says which days may be folded of the hours that are stored
         plan = _plan(spark, settings, recipe, complete_through, dirty=not backfill or recipe.day_rows is not None)
         moves = not backfill and plan.hours <= set(asked)
@@ -202,6 +206,12 @@ def silver_complete_through(settings: Settings, recipe: Recipe) -> datetime | No
 
 def _recipe(table: Table | str) -> Recipe:
     return RECIPES[table if isinstance(table, str) else table.qualified]
+
+
+def _copy_accounts(spark: SparkSession, settings: Settings, recipe: Recipe) -> None:
+    """What a writer before committed and did not live to account for; rows that Spark writes have no accounts."""
+    if recipe.files is not None:
+        gold_accounts.copy_missing(spark, settings, recipe.table)
 
 
 def _plan(
@@ -260,18 +270,11 @@ def _replace(
     name = table_name(settings, recipe.table)
     through = _later(plan.mark.complete_through, complete_through)
     mark = Mark(plan.silver_snapshot, through, plan.beside_snapshot) if moves else plan.mark
-    properties = {"hours": gold_hours.to_json(hours)}
-    if recipe.version > 1 and mark.silver_snapshot:
-        properties["version"] = str(recipe.version)
-    if mark.silver_snapshot:
-        properties["silver_snapshot"] = str(mark.silver_snapshot)
-    if mark.complete_through:
-        properties["complete_through"] = mark.complete_through.isoformat()
-    if mark.beside_snapshot:
-        properties["beside_snapshot"] = str(mark.beside_snapshot)
+    properties = _said(recipe, mark, hours)
     # silver moved without a row: remember it, or the covered snapshot would one day leave silver's history
     moved = (mark.silver_snapshot, mark.beside_snapshot) != (plan.mark.silver_snapshot, plan.mark.beside_snapshot)
     done: list[gold_features.Written] = []
+    held = False
     if hours:
         silver_name = table_name(settings, recipe.silver)
         silver = _silver(spark, silver_name, plan.silver_snapshot)
@@ -281,10 +284,10 @@ def _replace(
         elif recipe.files is not None:
             snapshots = (plan.silver_snapshot, plan.beside_snapshot)
             done = recipe.files(spark, settings, silver_name, silver, snapshots, hours)
-            paths = [path for each in done for path in each.paths]
-            gold_files.replace(settings, recipe.table, paths, hours, properties)
-            if not paths:  # nothing was added, and perhaps nothing deleted: no commit carries the mark
-                gold_write.mark_only(spark, name, recipe.table, properties)
+            # more than a summary should hold: until the hours are accounted for they stay dirty
+            held = moves and len(done) > gold_accounts.MOST and plan.hours.issuperset(hours)
+            said = _said(recipe, plan.mark, hours) if held else properties
+            _commit_files(spark, settings, recipe, done, hours, said, with_account=not held)
     elif moved:
         gold_write.mark_only(spark, name, recipe.table, properties)
     snapshot_id, newest_event_at, rows_added = _committed(spark, recipe, name, bool(hours) or moved)
@@ -292,6 +295,8 @@ def _replace(
     if recipe.files is not None and hours and snapshot_id is not None:
         with connect(settings) as connection:
             gold_accounting.record(connection, recipe.table, hours, done, snapshot_id)
+    if held:
+        gold_write.mark_only(spark, name, recipe.table, _said(recipe, mark, []))
     if moves and mark.complete_through:
         with connect(settings) as connection:
             freshness.mark(
@@ -304,6 +309,38 @@ def _replace(
     return GoldCommit(
         recipe.table.qualified, tuple(hours), snapshot_id, mark.silver_snapshot, mark.complete_through, rows_added
     )
+
+
+def _said(recipe: Recipe, mark: Mark, hours: list[datetime]) -> dict[str, str]:
+    """What a commit of these hours says in its summary, with this mark."""
+    said = {"hours": gold_hours.to_json(hours)}
+    if recipe.version > 1 and mark.silver_snapshot:
+        said["version"] = str(recipe.version)
+    if mark.silver_snapshot:
+        said["silver_snapshot"] = str(mark.silver_snapshot)
+    if mark.complete_through:
+        said["complete_through"] = mark.complete_through.isoformat()
+    if mark.beside_snapshot:
+        said["beside_snapshot"] = str(mark.beside_snapshot)
+    return said
+
+
+def _commit_files(
+    spark: SparkSession,
+    settings: Settings,
+    recipe: Recipe,
+    done: list[gold_features.Written],
+    hours: list[datetime],
+    said: dict[str, str],
+    *,
+    with_account: bool,
+) -> None:
+    """Replace the hours by the files that the workers have written, and say what became of the trades."""
+    account = {gold_accounts.ACCOUNTING: gold_accounts.to_json(done)} if with_account else {}
+    paths = [path for each in done for path in each.paths]
+    gold_files.replace(settings, recipe.table, paths, hours, said, account)
+    if not paths:  # nothing was added, and perhaps nothing deleted: no commit carries the mark
+        gold_write.mark_only(spark, table_name(settings, recipe.table), recipe.table, said | account)
 
 
 def _write(

@@ -21,18 +21,27 @@ from marketflow.settings import Settings
 
 
 def replace(
-    settings: Settings, table: Table, paths: Sequence[str], hours: Sequence[datetime], properties: Mapping[str, str]
+    settings: Settings,
+    table: Table,
+    paths: Sequence[str],
+    hours: Sequence[datetime],
+    properties: Mapping[str, str],
+    account: Mapping[str, str],
 ) -> None:
-    """Replace `hours` of the table by the files, each of which lies in one of them; an hour without one is emptied."""
+    """Replace `hours` of the table by the files, each of which lies in one of them; an hour without one is emptied.
+
+    The transaction is up to three snapshots, each with the `properties`, the one of the files with the `account` too.
+    """
     assert table.hour_column
     said = {PROPERTY_PREFIX + name: value for name, value in properties.items()}
+    last = said | {PROPERTY_PREFIX + name: value for name, value in account.items()}
     stored = catalog(settings).load_table((settings.namespace(table.layer), table.name))
     with stored.transaction() as transaction:
         if stored.current_snapshot() is not None:
-            transaction.delete(_inside(table.hour_column, hours), snapshot_properties=said)
+            transaction.delete(_inside(table.hour_column, hours), snapshot_properties=said if paths else last)
         if paths:
             # uuids name them, so none can be there already
-            transaction.add_files(list(paths), snapshot_properties=said, check_duplicate_files=False)
+            transaction.add_files(list(paths), snapshot_properties=last, check_duplicate_files=False)
 
 
 def catalog(settings: Settings) -> Any:

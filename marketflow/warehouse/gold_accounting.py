@@ -12,6 +12,16 @@ from marketflow.contracts.columns import Table
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
+_KNOWN = """
+(
+  select 1 from ops.gold_accounting
+  where table_name = %(table_name)s and snapshot_id = %(snapshot_id)s
+  limit 1
+)
+union all
+(select 1 from ops.layer_mark where table_name = %(table_name)s and snapshot_id = %(snapshot_id)s)
+"""
+
 
 class HourWritten(Protocol):
     """One product's hour as its writer tells of it."""
@@ -30,6 +40,15 @@ class HourWritten(Protocol):
     def left_out(self) -> int: ...  # noqa: D102
     @property
     def later_quotes(self) -> int: ...  # noqa: D102
+
+
+def knows(connection: Connection, table: Table, snapshot_id: int) -> bool:
+    """Whether this snapshot of the table was accounted for.
+
+    Its rows tell, or, where no hour of it had a trade, the table's mark, which is written after them.
+    """
+    asked = {"table_name": table.qualified, "snapshot_id": snapshot_id}
+    return connection.execute(_KNOWN, asked).fetchone() is not None
 
 
 def record(

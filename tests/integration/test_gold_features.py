@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,10 +19,12 @@ from marketflow.contracts.gold import TRADE_FEATURES
 from marketflow.contracts.silver import QUOTES, TRADES
 from marketflow.features import frames
 from marketflow.features.trades.kernel import trade_features
-from marketflow.lake import compaction, gold, gold_features
+from marketflow.lake import compaction, gold, gold_accounts, gold_features, gold_write
 from marketflow.lake.session import table_name
 from marketflow.lake.silver_snapshots import java_table, walk
+from marketflow.lake.snapshots import SnapshotSummary
 from marketflow.settings import Settings
+from marketflow.warehouse import gold_accounting
 from marketflow.warehouse.connection import connect
 
 Row = dict[str, Any]
@@ -216,3 +219,161 @@ def test_hours_without_500_trades_before_them_have_no_row_and_the_mark_moves(
     with connect(settings) as connection:
         row = connection.execute("select trades, row_count, left_out, later_quotes from ops.gold_accounting").fetchone()
     assert row == (120, 0, 120, 50)
+
+
+class CrashError(Exception):
+    """A kill, as far as this process can tell."""
+
+
+@pytest.fixture
+def accounted(lake_now: tuple[SparkSession, Settings]) -> tuple[SparkSession, Settings]:
+    """Trades of two products in silver, and a quote that by sequence is before 50 of them and bears a later time."""
+    spark, settings = lake_now
+    trades = [
+        row | {"sequence": 10 * row["trade_id"]}
+        for row in (
+            *market(1_000, at("10:05"), 1_500, 6.5, seed=8),
+            *market(50, at("10:05"), 700, 9.0, seed=9, product_id="ETH-USD"),
+        )
+    ]
+    append(spark, settings, TRADES, trades)
+    append(spark, settings, QUOTES, [quotes_of(trades[50:51])[0] | {"sequence": 1, "event_ts": trades[50]["event_ts"]}])
+    complete(settings, TRADES, at("23:00"))
+    complete(settings, QUOTES, at("23:00"))
+    return spark, settings
+
+
+def _counted(spark: SparkSession, settings: Settings) -> list[tuple[Any, ...]]:
+    """What ops.gold_accounting should hold, told by silver alone."""
+    trades, quotes = (table_name(settings, table) for table in (TRADES, QUOTES))
+    # one quote at most is later than a trade, so the join repeats none
+    rows = spark.sql(
+        "with placed as (select product_id, event_ts, sequence, date_trunc('hour', event_ts) as hour, "
+        f"row_number() over (partition by venue, product_id order by trade_id) as place from {trades}) "
+        "select p.product_id, unix_seconds(p.hour), count(*), count_if(p.place > 500), count_if(p.place <= 500), "
+        f"count(q.sequence) from placed p left join {quotes} q on q.product_id = p.product_id "
+        "and q.sequence < p.sequence and q.event_ts > p.event_ts group by 1, 2 order by 1, 2"
+    ).collect()
+    return [(row[0], datetime.fromtimestamp(row[1], UTC), *row[2:]) for row in rows]
+
+
+def _killed(monkeypatch: pytest.MonkeyPatch, where: Any, step: str, call: Callable[[], object]) -> None:
+    def crashing(*_: Any, **__: Any) -> None:
+        raise CrashError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, step, crashing)
+        with pytest.raises(CrashError):
+            call()
+
+
+def _snapshots(spark: SparkSession, settings: Settings) -> list[SnapshotSummary]:
+    return list(walk(java_table(spark, table_name(settings, TRADE_FEATURES))))
+
+
+def _written(settings: Settings) -> list[tuple[Any, ...]]:
+    with connect(settings) as connection:
+        return connection.execute(
+            "select product_id, hour, snapshot_id, written_at from ops.gold_accounting order by 1, 2"
+        ).fetchall()
+
+
+NEXT_RUNS = {
+    "with nothing to do": lambda spark, settings: gold.rewrite_dirty(spark, settings, NAME),
+    "of another hour": lambda spark, settings: gold.backfill_hours(spark, settings, NAME, [at("3:00")]),
+    "of a closed hour": lambda spark, settings: gold.replace_hours(spark, settings, NAME, [at("3:00")], at("23:00")),
+}
+
+
+@pytest.mark.parametrize("step", ["_committed", "record"])
+@pytest.mark.parametrize("following", NEXT_RUNS)
+def test_a_run_killed_between_commit_and_account_is_accounted_for_by_the_next_run(
+    accounted: tuple[SparkSession, Settings], monkeypatch: pytest.MonkeyPatch, step: str, following: str
+) -> None:
+    spark, settings = accounted
+    where = gold if step == "_committed" else gold_accounting
+    _killed(monkeypatch, where, step, lambda: gold.rewrite_dirty(spark, settings, NAME))
+    # the rows are there and nothing is dirty: no run would write these hours again
+    assert len(stored(spark, settings, TRADE_FEATURES)) == 1_500 - 500 + 700 - 500
+    assert gold.dirty_hours(spark, settings, NAME) == []
+    assert _accounts(settings) == []
+    commit = _snapshots(spark, settings)[0].snapshot_id
+
+    NEXT_RUNS[following](spark, settings)
+    right = _counted(spark, settings)
+    assert _accounts(settings) == right
+    assert sum(later for *_, later in right) == 50
+    assert {snapshot for _, _, snapshot, _ in _written(settings)} == {commit}
+
+
+def test_the_newest_account_of_an_hour_stays_and_is_copied_once(
+    accounted: tuple[SparkSession, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spark, settings = accounted
+    gold.rewrite_dirty(spark, settings, NAME)
+    before = _counted(spark, settings)
+    assert _accounts(settings) == before
+    last = max(row["event_ts"] for row in stored(spark, settings, TRADES) if row["product_id"] == "BTC-USD")
+    more = market(2_500, last + timedelta(seconds=1), 40, 3.0, seed=10)
+    append(spark, settings, TRADES, [row | {"sequence": 10 * row["trade_id"]} for row in more])
+    _killed(monkeypatch, gold, "_committed", lambda: gold.rewrite_dirty(spark, settings, NAME))
+    right = _counted(spark, settings)
+    assert _accounts(settings) == before != right
+    # snapshots of maintenance carry no account
+    compaction.compact(spark, table_name(settings, TRADE_FEATURES), TRADE_FEATURES, now=at("12T12:00"), deep=True)
+    assert "accounting" not in _snapshots(spark, settings)[0].properties
+
+    gold.rewrite_dirty(spark, settings, NAME)
+    assert _accounts(settings) == right
+    # of each commit the snapshot with the files alone has the account
+    told = [one.snapshot_id for one in _snapshots(spark, settings) if "accounting" in one.properties]
+    copied = _written(settings)
+    assert len(told) == 2
+    assert {snapshot for _, _, snapshot, _ in copied} == set(told)
+    gold.rewrite_dirty(spark, settings, NAME)
+    assert _written(settings) == copied
+
+
+def test_hours_that_were_emptied_or_have_no_row_are_accounted_for_by_the_next_run(
+    accounted: tuple[SparkSession, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spark, settings = accounted
+    gold.rewrite_dirty(spark, settings, NAME)
+    trades = table_name(settings, TRADES)
+    last, first = at("12:00"), at("10:00")
+    spark.sql(f"delete from {trades} where event_ts >= timestamp'{last:%F %T}'")
+    # killed after the delete and before the commit without rows
+    _killed(monkeypatch, gold_write, "mark_only", lambda: gold.backfill_hours(spark, settings, NAME, [last]))
+    assert {hour for _, hour, *_ in _accounts(settings)} == {first, first + HOUR, last}
+    gold.backfill_hours(spark, settings, NAME, [at("3:00")])
+    assert _accounts(settings) == _counted(spark, settings)
+
+    # an hour whose trades have no 500 before them, of which nothing is added and nothing deleted
+    append(spark, settings, TRADES, [trade(49, at("9:30"), product_id="ETH-USD", sequence=490)])
+    _killed(monkeypatch, gold, "_committed", lambda: gold.backfill_hours(spark, settings, NAME, [at("9:00")]))
+    assert ("ETH-USD", at("9:00")) not in [account[:2] for account in _accounts(settings)]
+    gold.backfill_hours(spark, settings, NAME, [at("3:00")])
+    assert ("ETH-USD", at("9:00"), 1, 0, 1, 0) in _accounts(settings)
+
+
+def test_hours_that_are_too_many_for_a_summary_stay_dirty_until_they_are_accounted_for(
+    accounted: tuple[SparkSession, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spark, settings = accounted
+    monkeypatch.setattr(gold_accounts, "MOST", 3)
+    dirty = gold.dirty_hours(spark, settings, NAME)
+    _killed(monkeypatch, gold_accounting, "record", lambda: gold.rewrite_dirty(spark, settings, NAME))
+    assert len(stored(spark, settings, TRADE_FEATURES)) == 1_500 - 500 + 700 - 500
+    assert all("accounting" not in one.properties for one in _snapshots(spark, settings))
+    assert gold.dirty_hours(spark, settings, NAME) == dirty
+
+    done = gold.rewrite_dirty(spark, settings, NAME)
+    assert (list(done.hours), done.rows) == (dirty, 1_200)
+    assert _accounts(settings) == _counted(spark, settings)
+    assert gold.dirty_hours(spark, settings, NAME) == []
+    # a backfill moves no mark, and its summary holds whatever was asked for
+    _killed(monkeypatch, gold_accounting, "record", lambda: gold.backfill_hours(spark, settings, NAME, dirty))
+    with connect(settings) as connection:
+        connection.execute("update ops.gold_accounting set trades = trades + 1")
+    gold.rewrite_dirty(spark, settings, NAME)
+    assert _accounts(settings) == _counted(spark, settings)
