@@ -78,7 +78,7 @@ def run_sql(settings: Settings, checks: Sequence[Check], since: datetime) -> lis
         with readers.duckdb(settings) as connection:
             for check in checks:
                 results.append(_ask(connection, check, since))
-    except (duckdb.Error, OSError) as error:
+    except (duckdb.Error, MarketflowError, OSError) as error:
         results += [unjudged(check, str(error)) for check in checks[len(results) :]]
     return results
 

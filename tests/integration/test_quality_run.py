@@ -19,6 +19,7 @@ from marketflow.settings import Settings
 from marketflow.stack import kafka, postgres
 from marketflow.stack.servers import free_ports
 from marketflow.warehouse import checks, quality_results, schema
+from marketflow.warehouse.connection import connect
 from tests.integration import verify_world_stores
 from tests.integration.layer_marks import marks_kept
 from tests.integration.verify_world import World
@@ -263,6 +264,32 @@ def test_a_lake_that_cannot_be_read_leaves_its_checks_unjudged_and_ends_no_alert
         "quotes_are_not_crossed": "unjudged",
     }
     assert hook.bodies == []
+
+
+def test_a_table_that_the_catalog_lacks_leaves_the_lakes_checks_unjudged_and_all_else_is_kept(
+    world: World, settings: Settings
+) -> None:
+    """As on a dataset whose lake is being made, or whose table somebody dropped."""
+    rename = "update iceberg_tables set catalog_name = %s where table_namespace = %s and table_name = 'quotes'"
+    names = ["quotes_are_not_crossed", "bars_are_of_trades", "accounts_balance"]
+
+    def renamed(catalog: str) -> int:
+        with connect(settings, "iceberg", database="iceberg_catalog") as connection:
+            return connection.execute(rename, [catalog, settings.namespace("silver")]).rowcount
+
+    assert renamed("elsewhere") == 1
+    try:
+        report = quality.run(settings, names=names)
+    finally:
+        renamed("lake")
+    assert outcomes(report) == {
+        "accounts_balance": "passed",
+        "bars_are_of_trades": "unjudged",
+        "quotes_are_not_crossed": "unjudged",
+    }
+    (said,) = [one.detail for one in report.results if one.name == "quotes_are_not_crossed"]
+    assert said == "could not be judged: silver.quotes of dataset quality is not in the catalog: run `make up`"
+    assert {row["check_name"] for row in quality_results.history(settings, None, 100)} == set(names)
 
 
 def test_a_postgresql_that_is_away_is_told_and_no_check_passes(settings: Settings, hook: Receiver) -> None:
