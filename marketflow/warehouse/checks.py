@@ -19,7 +19,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg import sql
 
-from marketflow.contracts.columns import Table
+from marketflow.contracts.columns import Table, Type
 from marketflow.contracts.gold import GOLD_TABLES
 from marketflow.errors import ContractError
 from marketflow.paths import SQL_FOLDER
@@ -29,7 +29,7 @@ SAMPLE_ROWS = 5
 # a check that looks longer than this at what was published is itself at fault
 TIMEOUT_MS = 60_000
 EVERY_GOLD_TABLE = "every gold table"
-_IDENTIFIERS = ("rows", "hour_column", "key", "required")
+_IDENTIFIERS = ("rows", "hour_column", "key", "required", "doubles")
 _HEADER = re.compile(r"^-- ([A-Z][A-Za-z ]+): ((?:.*)(?:\n-- (?![A-Z][A-Za-z ]+: ).*)*)", re.MULTILINE)
 _PARAMETER = re.compile(r"\$(\w+)")
 _FIELDS = ("Purpose", "Severity", "Owner", "Subject", "Gate", "A failing row", "What to do", "Parameters", "Grain")
@@ -88,7 +88,7 @@ class Result:
 
 @cache
 def sql_checks() -> tuple[Check, ...]:
-    """Every check of the folder, a generic one once for each gold table."""
+    """Every check of the folder, a generic one once for each gold table that has what it asks."""
     return tuple(check for path in sorted(FOLDER.glob("*.sql")) for check in read_header(path))
 
 
@@ -98,7 +98,7 @@ def gates_of(table: Table) -> list[Check]:
 
 
 def read_header(path: Path) -> Iterator[Check]:
-    """The check of one file; of a file about every gold table one for each.
+    """The check of one file; of a file about every gold table one for each, of `$doubles` for each that has some.
 
     Raises:
         ContractError: the header lacks a field, or says what it may not.
@@ -121,6 +121,8 @@ def read_header(path: Path) -> Iterator[Check]:
         yield Check(path.stem, owner=header["Owner"], subject=header["Subject"], **common)
         return
     for table in GOLD_TABLES:
+        if "$doubles" in text and not _doubles(table):
+            continue
         yield Check(f"{path.stem}.{table.name}", owner=table.owner, subject=table.qualified, **common)
 
 
@@ -146,6 +148,10 @@ def unjudged(check: Check, why: str) -> Result:
     return Result(check, datetime.now(UTC), "unjudged", f"could not be judged: {why}"[:1000])
 
 
+def _doubles(table: Table) -> list[str]:
+    return [column.name for column in table.columns if column.type is Type.DOUBLE]
+
+
 def _query(check: Check, rows: sql.Composable | None) -> sql.Composed:
     table = next((one for one in GOLD_TABLES if one.qualified == check.subject), None)
     names: dict[str, sql.Composable] = {"rows": rows or sql.Identifier(*check.subject.split("."))}
@@ -154,6 +160,7 @@ def _query(check: Check, rows: sql.Composable | None) -> sql.Composed:
         names["hour_column"] = sql.Identifier(str(table.hour_column))
         names["key"] = sql.SQL(", ").join(map(sql.Identifier, table.key))
         names["required"] = sql.SQL(", ").join(map(sql.Identifier, required))
+        names["doubles"] = sql.SQL(", ").join(map(sql.Identifier, _doubles(table)))
     body = "\n".join(line for line in check.text.splitlines() if not line.lstrip().startswith("--"))
     body = body.replace("%", "%%").replace("{", "{{").replace("}", "}}")
     template: Any = _PARAMETER.sub(lambda at: f"{{{at[1]}}}" if at[1] in _IDENTIFIERS else f"%({at[1]})s", body)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as f
 
 from marketflow.contracts.columns import Table, Type
-from marketflow.contracts.gold import BARS, GOLD_TABLES
+from marketflow.contracts.gold import BARS, GOLD_TABLES, TRADE_FEATURES
 from marketflow.contracts.silver import TRADES
 from marketflow.errors import QualityError
 from marketflow.lake import gold, gold_write
@@ -146,6 +147,59 @@ _ANY = {
     Type.INTEGER: 1,
     Type.BOOLEAN: True,
 }
+
+
+def write_feature_row(spark: SparkSession, settings: Settings, **other: float) -> None:
+    """Write seven o'clock of gold.trade_features: one trade whose numbers are all 0.5, but for these."""
+    any_row = {column.name: _ANY[column.type] for column in TRADE_FEATURES.columns}
+    row = any_row | {"price": Decimal("0.5"), "size": Decimal(1), "taker_side": "buy"} | other
+    frame = spark.createDataFrame([tuple(row.values())], TRADE_FEATURES.spark_schema)
+    properties = {"hours": f'["{SEVEN.isoformat()}"]', "complete_through": at("10:20").isoformat()}
+    gold_write.replace(spark, table_name(settings, TRADE_FEATURES), TRADE_FEATURES, frame, [SEVEN], properties)
+
+
+def test_a_feature_that_is_not_a_number_is_refused_and_the_old_row_stays(
+    embedded: Settings, lake: SparkSession
+) -> None:
+    fresh(lake, embedded)
+    name = TRADE_FEATURES.qualified
+    write_feature_row(lake, embedded)
+    publish(embedded, name, now=NOW)
+    before, audited = published(embedded, TRADE_FEATURES), audit(embedded, TRADE_FEATURES)
+    assert [row["kyle_lambda_500"] for row in before] == [0.5]
+
+    write_feature_row(lake, embedded, kyle_lambda_500=float("nan"))
+    with pytest.raises(QualityError) as caught:
+        publish(embedded, name, now=NOW)
+
+    assert caught.value.checks == ("numbers_are_finite.trade_features",)
+    assert '"not_finite": "kyle_lambda_500"' in caught.value.cause
+    assert caught.value.command.endswith('gold_trade_features --conf \'{"partition": "2026-03-10T07:00:00+00:00"}\'')
+    assert published(embedded, TRADE_FEATURES) == before
+    assert audit(embedded, TRADE_FEATURES) == audited
+
+
+WITH_DOUBLES = [table for table in GOLD_TABLES if any(column.type is Type.DOUBLE for column in table.columns)]
+
+
+@pytest.mark.parametrize("table", WITH_DOUBLES, ids=lambda table: table.name)
+def test_the_gate_sees_a_number_that_is_not_finite_in_every_column_that_can_hold_one(
+    embedded: Settings, table: Table
+) -> None:
+    schema.apply(embedded)
+    doubles = [column.name for column in table.columns if column.type is Type.DOUBLE]
+    # beside nulls, of which a comparison knows nothing
+    statement = sql.SQL("insert into {} ({}, {}) values (%s, %s)")
+    (check,) = [one for one in checks.gates_of(table) if one.name == f"numbers_are_finite.{table.name}"]
+    with connect(embedded) as connection:
+        gate.open_stage(connection, table)
+        for column in doubles:
+            asked = statement.format(gate.staged(table), sql.Identifier(str(table.hour_column)), sql.Identifier(column))
+            values = ("NaN", "Infinity", "-Infinity", "1e308", "-1e308", None)
+            connection.cursor().executemany(asked, [(SEVEN, value) for value in values])
+        found = checks.run(connection, check, None, gate.staged(table))
+    assert found.failing_rows == 3 * len(doubles)
+    assert {row["not_finite"] for row in found.sample} <= set(doubles)
 
 
 @pytest.mark.parametrize("table", GOLD_TABLES, ids=lambda table: table.name)

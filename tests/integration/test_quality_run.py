@@ -87,10 +87,22 @@ def test_without_kafka_what_the_judge_says_is_unjudged_and_all_else_is_kept(sett
 PLANTED = {
     "bars_are_possible": ("update gold.bars set high = 1, low = 2 where {one_bar}", 1),
     "bars_add_up": ("update gold.bars set volume = volume + 1, buy_volume = buy_volume + 1 where {one_bar}", 1),
-    "price_metrics_are_possible": ("update gold.price_metrics set sma_5m = 'NaN' where {one_metric}", 1),
+    "price_metrics_are_possible": ("update gold.price_metrics set sma_5m = 0 where {one_metric}", 1),
     "top_movers_are_ranked": ("update gold.top_movers set rank = 9 where {one_mover}", 1),
     "movers_are_of_metrics": ("update gold.top_movers set price = price + 1 where {one_mover}", 1),
     "trade_features_are_possible": ("update gold.trade_features set is_buy = not is_buy where {one_feature}", 1),
+    "numbers_are_finite.price_metrics": (
+        "update gold.price_metrics set change_5min = '-Infinity' where {one_metric}",
+        1,
+    ),
+    "numbers_are_finite.top_movers": ("update gold.top_movers set change_5min = 'NaN' where {one_mover}", 1),
+    "numbers_are_finite.trade_features": ("update gold.trade_features set log_return_1 = 'NaN' where {one_feature}", 1),
+    "numbers_are_finite.product_day": (
+        "insert into gold.product_day select venue, product_id, open_ts, open, high, low, close, volume, notional, "
+        "vwap, trade_count, buy_volume, sell_volume, 'Infinity', 0, 1, 1, true from gold.bars where interval = '1d' "
+        "limit 1",
+        1,
+    ),
     "rows_have_required_columns.bars": (
         "alter table gold.bars alter column volume drop not null; update gold.bars set volume = null where {one_bar}",
         1,

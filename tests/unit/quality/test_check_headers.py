@@ -43,6 +43,11 @@ def test_every_published_table_has_a_gate_for_nulls_keys_and_values() -> None:
         assert {gate.owner for gate in gates} == {table.owner}
 
 
+def test_a_check_of_doubles_is_made_for_the_tables_that_have_some() -> None:
+    made = {check.subject for check in every_check() if check.name.startswith("numbers_are_finite.")}
+    assert made == {"gold.price_metrics", "gold.top_movers", "gold.trade_features", "gold.product_day"}
+
+
 def test_a_header_goes_over_several_lines(tmp_path: Path) -> None:
     (tmp_path / "one.sql").write_text(GOOD)
     (check,) = read_header(tmp_path / "one.sql")

@@ -3,8 +3,8 @@
 -- Owner: gold_price_metrics
 -- Subject: gold.price_metrics
 -- Gate: yes
--- A failing row: is an observation with a price or mean of zero or less, a fall of more than 100 %, a negative
--- volatility, or NaN or infinity.
+-- A failing row: is an observation with a price or mean of zero or less, a fall of more than 100 %, or a negative
+-- volatility.
 -- What to do: rewrite its hour with Dag gold_price_metrics; a bad price of the source should be in silver.rejected:
 -- `marketflow quarantine show`.
 -- Parameters: rows (identifier), since (timestamptz).
@@ -32,7 +32,5 @@ where
         or least(volatility_5m, realized_volatility_5m) < 0
         or observations_5m < 1
         or (volatility_5m is null) <> (observations_5m < 2)
-        or 'NaN' in (change_1min, change_5min, sma_5m, ema_3m, volatility_5m, realized_volatility_5m)
-        or 'Infinity' in (change_1min, change_5min, sma_5m, ema_3m, volatility_5m, realized_volatility_5m)
     )
 order by ts

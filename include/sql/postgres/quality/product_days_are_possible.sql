@@ -34,7 +34,6 @@ where
         or hours not between 1 and 24
         or complete_hours not between 0 and hours
         or gap_minutes > 1440
-        or volatility = 'NaN'
         or day <> date_trunc('day', day)
     )
 order by day

@@ -33,6 +33,5 @@ where
     or rank <> place
     or times > 1
     or price <= 0
-    or change_5min = 'NaN'
     or case direction when 'gainer' then change_5min > change_before else change_5min < change_before end
 order by snapshot_ts
