@@ -30,6 +30,7 @@ from marketflow.lake import (
     gold_marks,
     gold_prices,
     gold_write,
+    watermark,
 )
 from marketflow.lake.gold_marks import Changes, Mark
 from marketflow.lake.session import table_name
@@ -336,7 +337,7 @@ def _commit_files(
     with_account: bool,
 ) -> None:
     """Replace the hours by the files that the workers have written, and say what became of the trades."""
-    account = {gold_accounts.ACCOUNTING: gold_accounts.to_json(done)} if with_account else {}
+    account = {watermark.ACCOUNTING: gold_accounts.to_json(done)} if with_account else {}
     paths = [path for each in done for path in each.paths]
     gold_files.replace(settings, recipe.table, paths, hours, said, account)
     if not paths:  # nothing was added, and perhaps nothing deleted: no commit carries the mark
