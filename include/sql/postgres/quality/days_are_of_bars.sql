@@ -23,7 +23,7 @@ inner join gold.bars as bars
         and days.day = bars.open_ts
 where
     bars.interval = '1d'
-    and days.day >= $since - interval '1 day'
+    and days.day >= $since::timestamptz - interval '1 day'
     and (days.trade_count, days.volume, days.high, days.low, days.close)
     is distinct from (bars.trade_count, bars.volume, bars.high, bars.low, bars.close)
 order by days.day
