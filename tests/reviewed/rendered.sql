@@ -184,6 +184,7 @@ order by "day"
 -- check rows_have_required_columns.price_metrics
 select
     "source", "asset_id", "vs_currency", "ts",
+    "ts" as of,
     num_nulls("source", "asset_id", "vs_currency", "ts", "symbol", "name", "price", "polled_at", "sma_5m", "ema_3m", "observations_5m") as nulls
 from "gold"."price_metrics"
 where
@@ -194,6 +195,7 @@ order by "ts"
 -- check rows_have_required_columns.top_movers
 select
     "source", "vs_currency", "snapshot_ts", "direction", "rank",
+    "snapshot_ts" as of,
     num_nulls("source", "vs_currency", "snapshot_ts", "poll_id", "direction", "rank", "asset_id", "symbol", "name", "price", "change_5min", "observed_at") as nulls
 from "gold"."top_movers"
 where
@@ -204,6 +206,7 @@ order by "snapshot_ts"
 -- check rows_have_required_columns.bars
 select
     "venue", "product_id", "interval", "open_ts",
+    "open_ts" as of,
     num_nulls("venue", "product_id", "interval", "open_ts", "volume", "notional", "trade_count", "buy_volume", "sell_volume", "has_gap", "is_complete") as nulls
 from "gold"."bars"
 where
@@ -214,6 +217,7 @@ order by "open_ts"
 -- check rows_have_required_columns.trade_features
 select
     "venue", "product_id", "trade_id",
+    "event_ts" as of,
     num_nulls("venue", "product_id", "trade_id", "event_ts", "price", "size", "taker_side", "is_buy", "aggressor_run_length", "hour_of_day", "day_of_week", "is_weekend", "hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "is_final") as nulls
 from "gold"."trade_features"
 where
@@ -224,6 +228,7 @@ order by "event_ts"
 -- check rows_have_required_columns.product_day
 select
     "venue", "product_id", "day",
+    "day" as of,
     num_nulls("venue", "product_id", "day", "volume", "notional", "trade_count", "buy_volume", "sell_volume", "gap_minutes", "hours", "complete_hours", "is_complete") as nulls
 from "gold"."product_day"
 where

@@ -10,6 +10,7 @@
 -- Grain: one row per row with a null.
 select
     $key,
+    $hour_column as of,
     num_nulls($required) as nulls
 from $rows
 where
