@@ -159,7 +159,7 @@ def test_how_far_a_query_has_read_outlives_the_days_for_which_its_topic_is_quiet
     told(world, "progress", old - MINUTE, batch_id=1, end_offsets='{"quiet": {"0": 5}}')
     told(world, "progress", old, batch_id=2, end_offsets='{"quiet": {"0": 9}}')
     told(world, "idle", old + MINUTE, batch_id=2)
-    told(world, "idle", now, batch_id=2)
+    told(world, "idle", now, batch_id=3)
     told(world, "progress", old, query="live_prices")
     with connect(world.settings) as connection:
         assert progress.prune(connection) == 3
