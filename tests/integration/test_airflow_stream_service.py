@@ -154,6 +154,7 @@ def test_lag_is_kafkas_end_against_what_bronze_has_read(world):
 def test_how_far_a_query_has_read_outlives_the_days_for_which_its_topic_is_quiet(world):
     from marketflow_airflow import stream_watch
 
+    world.services()
     now = datetime.now(UTC)
     old = now - timedelta(days=progress.KEPT_DAYS + 1)
     told(world, "progress", old - MINUTE, batch_id=1, end_offsets='{"quiet": {"0": 5}}')
