@@ -78,6 +78,8 @@ def test_duckdb_reads_every_table_with_the_machines_keys(written: Settings) -> N
 def test_without_endpoints_and_with_a_roles_keys_duckdb_is_told_of_aws_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in aws_stage.variables(""):  # of the module's other tests
+        monkeypatch.delenv(name, raising=False)
     for name, value in aws_stage.KEYS.items():
         monkeypatch.setenv(name, value)
     with readers.duckdb_on_files(load(home=tmp_path, deployment="aws", aws_region="eu-west-1")) as connection:
