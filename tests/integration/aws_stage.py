@@ -18,7 +18,13 @@ from marketflow.settings import Settings
 from marketflow.stack.servers import free_ports
 
 TRANSFORMS = {"": IdentityTransform(), "days": DayTransform(), "hours": HourTransform()}
-KEYS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_SESSION_TOKEN": "of-a-role"}
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "any",
+    "AWS_SECRET_ACCESS_KEY": "any",
+    "AWS_SESSION_TOKEN": "of-a-role",
+    # what Arrow's client of S3 would ask for a role later, when these keys are gone again
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
 
 @contextmanager
