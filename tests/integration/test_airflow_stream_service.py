@@ -55,12 +55,17 @@ def _older(status, seconds):
     return replace(status, uptime_s=seconds) if status.state == "running" else status
 
 
-def test_a_stream_that_says_nothing_for_three_minutes_is_restarted_by_the_second_round_that_sees_it(world, monkeypatch):
+def silent_since(world, monkeypatch, age):
+    """A stream that runs for longer than that and has said nothing since; its process."""
     world.services(world.stage.definition("market-stream", SLEEPER, group="stream"))
     world.round(stream())
-    before = world.pid("market-stream")
-    told(world, "progress", datetime.now(UTC) - 4 * MINUTE)
-    up_for(world, monkeypatch, 60 * MINUTE)
+    told(world, "progress", datetime.now(UTC) - age)
+    up_for(world, monkeypatch, 2 * age)
+    return world.pid("market-stream")
+
+
+def test_a_stream_that_says_nothing_for_three_minutes_is_restarted_by_the_second_round_that_sees_it(world, monkeypatch):
+    before = silent_since(world, monkeypatch, 4 * MINUTE)
 
     world.round(stream())
     assert world.pid("market-stream") == before
@@ -73,11 +78,7 @@ def test_a_stream_that_says_nothing_for_three_minutes_is_restarted_by_the_second
 
 
 def test_a_stream_that_spoke_while_no_round_looked_and_hangs_again_is_restarted_too(world, monkeypatch):
-    world.services(world.stage.definition("market-stream", SLEEPER, group="stream"))
-    world.round(stream())
-    before = world.pid("market-stream")
-    told(world, "progress", datetime.now(UTC) - 4 * MINUTE)
-    up_for(world, monkeypatch, 60 * MINUTE)
+    before = silent_since(world, monkeypatch, 4 * MINUTE)
     world.round(stream())
     world.execute("update ops.service_event set at = at - interval '9 minutes'")
     told(world, "progress", datetime.now(UTC) - 4 * MINUTE, batch_id=2)
@@ -109,11 +110,7 @@ def test_a_stream_that_said_anything_lately_is_left_alone(world, monkeypatch, ev
 
 
 def test_a_stream_that_came_back_after_the_machine_slept_is_not_restarted(world, monkeypatch):
-    world.services(world.stage.definition("market-stream", SLEEPER, group="stream"))
-    world.round(stream())
-    before = world.pid("market-stream")
-    told(world, "progress", datetime.now(UTC) - 400 * MINUTE)
-    up_for(world, monkeypatch, 600 * MINUTE)
+    before = silent_since(world, monkeypatch, 400 * MINUTE)
 
     world.round(stream())
     world.execute("update ops.service_event set at = at - interval '1 minute'")

@@ -100,14 +100,17 @@ def test_only_services_meant_to_start_by_themselves_are_launched(stage: Stage, b
     assert services.status()["beta"].detail == "not started"
 
 
-def test_a_killed_program_leaves_no_child_beside_its_replacement(stage: Stage, backend: MakeBackend) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_program_leaves_no_child_beside_its_replacement(
+    stage: Stage, backend: MakeBackend, how: signal.Signals
+) -> None:
     services = backend(stage.definition("tree", TREE))
     services.launch()
     first = running(services, "tree")
     eventually(lambda: len(stage.processes()) == 3, "the tree to stand")
     old = set(stage.processes())
 
-    os.kill(first, signal.SIGKILL)
+    os.kill(first, how)
 
     eventually(lambda: running(services, "tree") != first, "the replacement")
     eventually(lambda: len(stage.processes()) == 3, "the new tree to stand")
