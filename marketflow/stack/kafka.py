@@ -7,7 +7,16 @@ import subprocess
 import time
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+)
 from confluent_kafka.error import KafkaError, KafkaException
 
 from marketflow.contracts.topics import MAX_MESSAGE_BYTES, TOPICS
@@ -129,7 +138,14 @@ def topic_configuration(settings: Settings) -> dict[str, str]:
 
 
 def create_topics(settings: Settings, client: AdminClient | None = None) -> None:
-    """Make the dataset's topics, and bring the configuration and partition count of existing ones up to date."""
+    """Make the dataset's topics, and bring the configuration and partition count of existing ones up to date.
+
+    Every partition can be read and written when this returns.
+
+    Raises:
+        SetupError: a partition is led by no broker for half a minute.
+        KafkaException: the cluster refuses a topic or its configuration.
+    """
     client, configuration = client or admin(settings), topic_configuration(settings)
     wanted = {topic.full_name(settings.topic_prefix): topic for topic in TOPICS}
     new = [
@@ -153,6 +169,33 @@ def create_topics(settings: Settings, client: AdminClient | None = None) -> None
     resources = [ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=entries) for name in wanted]
     for future in client.incremental_alter_configs(resources).values():
         future.result(timeout=30)
+    wait_until_led(client, {name: topic.partitions for name, topic in wanted.items()})
+
+
+def wait_until_led(client: AdminClient, partitions: dict[str, int], timeout_s: float = 30.0) -> None:
+    """Wait until a leader answers for each partition of the topics (name → count).
+
+    A cluster says that it has created a topic before a broker leads each of its partitions; whoever reads in between
+    is told that the broker is not the leader.
+
+    Raises:
+        SetupError: after `timeout_s` seconds a partition has no leader still.
+    """
+    missing = {TopicPartition(name, one) for name, count in partitions.items() for one in range(count)}
+    deadline = time.monotonic() + timeout_s
+    while True:
+        asked = client.list_offsets({one: OffsetSpec.latest() for one in missing}, request_timeout=5.0)
+        failed = {one: future.exception() for one, future in asked.items() if future.exception() is not None}
+        if not failed:
+            return
+        if time.monotonic() > deadline:
+            one, reason = min(failed.items(), key=lambda item: (item[0].topic, item[0].partition))
+            raise SetupError(
+                f"{len(failed)} of {sum(partitions.values())} partitions have no leader after {timeout_s:g} s, "
+                f"{one.topic} partition {one.partition} first: {reason}; see that every broker of the cluster is up"
+            )
+        missing = set(failed)
+        time.sleep(0.1)
 
 
 def environment(settings: Settings) -> dict[str, str]:

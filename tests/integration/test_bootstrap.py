@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 from typer.testing import CliRunner
 
 from marketflow import cli
@@ -30,6 +31,25 @@ def test_bootstrap_makes_a_datasets_database_and_topics_and_may_be_run_again(
         assert connection.execute("select count(*) from gold.bars").fetchone() is not None
     known = kafka.admin(settings).list_topics(timeout=10).topics
     assert {topic.full_name(settings.topic_prefix) for topic in TOPICS} <= known.keys()
+
+
+def test_every_partition_of_new_topics_has_a_leader_when_they_are_said_to_be_there(embedded: Settings) -> None:
+    for number in range(5):
+        settings = embedded.model_copy(update={"dataset": f"led{number}"})
+        kafka.create_topics(settings)
+        consumer = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": "judge"})
+        try:
+            for topic in TOPICS:
+                for partition in range(topic.partitions):
+                    name = topic.full_name(settings.topic_prefix)
+                    assert consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=10) == (0, 0)
+        finally:
+            consumer.close()
+
+
+def test_a_partition_without_a_leader_is_named(embedded: Settings) -> None:
+    with pytest.raises(SetupError, match=r"3 of 3 partitions have no leader after 1 s, absent\.trades partition 0"):
+        kafka.wait_until_led(kafka.admin(embedded), {"absent.trades": 3}, timeout_s=1)
 
 
 def test_who_only_reads_reaches_its_datasets_database_alone_and_for_ten_minutes_at_most(embedded: Settings) -> None:

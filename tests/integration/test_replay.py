@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from marketflow.catalog import crawl_iceberg, export_raw, layouts
 from marketflow.contracts.topics import TOPICS
@@ -13,7 +13,7 @@ from marketflow.errors import ConfigurationError
 from marketflow.ingest.replay import replay_files
 from marketflow.settings import Settings
 from marketflow.stack import fresh, kafka, replay, s3
-from tests.integration.producer_stage import stored, until
+from tests.integration.producer_stage import stored
 
 CAPTURES = Path(__file__).parents[1] / "fixtures" / "captures"
 
@@ -23,15 +23,7 @@ def replay_settings(embedded: Settings) -> Settings:
     """The same servers, dataset replay."""
     settings = embedded.model_copy(update={"dataset": "replay"})
     kafka.create_topics(settings)
-    until(lambda: answered(settings), "leaders of the new topics")
     return settings
-
-
-def answered(settings: Settings) -> bool:
-    try:
-        return bool(ends(settings))
-    except KafkaException:
-        return False
 
 
 def ends(settings: Settings) -> dict[str, int]:
