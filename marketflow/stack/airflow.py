@@ -120,6 +120,9 @@ def environment(settings: Settings) -> dict[str, str]:
         ("workers", "execution_api_retry_wait_max"): "10",
         ("scheduler", "scheduler_idle_sleep_time"): "0.5",
         ("scheduler", "trigger_timeout_check_interval"): "5",
+        # The default of 20 runs a loop are always the backfills' lowest in number: with three backfills of nine runs at
+        # once the third one's hours came to the slot one by one, and could not share a job (decisions/0017).
+        ("scheduler", "max_dagruns_per_loop_to_schedule"): "100",
         ("dag_processor", "parsing_processes"): "1",
         ("dag_processor", "min_file_process_interval"): "300",
         ("dag_processor", "refresh_interval"): "30",
