@@ -145,7 +145,26 @@ def claims() -> str:
 def airflow() -> str:
     """Airflow itself, and its backfills."""
     backfills = [_backfill(name) for name in ("orchestration-backfill", "orchestration-kills")]
-    return table(("figure", "measured", "by"), [*_airflow_alone(), *backfills, *_crawl()])
+    return table(("figure", "measured", "by"), [*_airflow_alone(), *backfills, *_compaction(), *_crawl()])
+
+
+def _compaction() -> list[tuple[str, str, str]]:
+    result = load("compaction")
+    rows = []
+    for name in ("bronze.trades_raw", "silver.trades"):
+        one = result[name]
+        sizes = one["mib_of_each_file_after"]
+        least, most = f"{min(sizes):.0f}", f"{max(sizes):.0f}"
+        rows.append(
+            (
+                f"upkeep of a closed partition of {name}, {one['rows']:,} rows in {one['files_before']} files, "
+                f"into {len(sizes)} of {least if least == most else f'{least} to {most}'} MiB, "
+                f"{'no row' if one['rows_are_the_same'] else 'ROWS'} changed",
+                f"{one['seconds']:.0f} s",
+                "compaction",
+            )
+        )
+    return rows
 
 
 def _crawl() -> list[tuple[str, str, str]]:
