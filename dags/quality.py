@@ -8,7 +8,9 @@ not, once, and of its end.
 
 `lateness` finds layers that are late, the cause (producer silent, stream down, lag, scheduler behind) and the command
 to run. `checks` asks every check of `marketflow quality list`. A hard check that fails fails the task; a soft one is an
-alert. Neither stops another Dag: bad rows are kept out of PostgreSQL by the same checks within `publish_*`.
+alert. Neither stops another Dag: `publish_*` asks the hard checks that are gates anew, of the very rows that it would
+publish, and publishes nothing of the table where one fails (`marketflow quality list` says which are gates). What the
+judge finds later (`bars_are_of_trades`, …) is told, and keeps no rows out.
 
 **By hand** *Trigger* with names of checks, or with other hours. `marketflow quality run` is the same on a command line.
 **Rerun** safe: it reads, and adds results to the history.

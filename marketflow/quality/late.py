@@ -186,7 +186,7 @@ def _cause_in_stream(facts: Facts, now: datetime) -> tuple[str, str]:
     if behind > _LAG_MESSAGES:
         worst = max(facts.lag, key=lambda topic: facts.lag[topic] if facts.lag else 0)
         return f"lag: {behind} messages wait in Kafka, most of them in {worst}", "marketflow sql stream"
-    return "the stream works and is not behind: one of its queries may have ended", "marketflow sql stream"
+    return "the stream works and is not behind: one of its queries may have ended or hang", "marketflow sql stream"
 
 
 def _cause_in_airflow(name: str, facts: Facts) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from airflow.sdk import Asset, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from marketflow_airflow.freshness import CONNECTION_ID
+from marketflow_airflow.notify import KnownFailure
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ _STEPS = {"gold.product_day": timedelta(days=1)}
 def work_of(table: str, summary: Any) -> dict[str, Any]:
     """What the job before did to a table, from its summary: rows written, and the span of the hours they are of.
 
-    `rows` of silver are those that were new. A job that failed before it wrote a summary says nothing.
+    `rows` of silver are those that were new. A job that was killed wrote no summary, and says nothing.
     """
     lines = [line for line in summary or () if line.get("table") == table and line.get("status", "ok") == "ok"]
     if not lines:
@@ -45,6 +46,19 @@ def work_of(table: str, summary: Any) -> dict[str, Any]:
         end = hours[-1] + _STEPS.get(table, timedelta(hours=1))
         facts |= {"interval_start": hours[0].isoformat(), "interval_end": end.isoformat(), "hours": len(hours)}
     return facts
+
+
+def not_moved(table: str, work: dict[str, Any], complete_through: datetime) -> AirflowFailException:
+    """Why a table that the job before should have brought up to date fails its account.
+
+    Where the job itself says that it did not do the table, or died before it said anything, its own task has told, once
+    for all tables: a KnownFailure, of which nobody is told again.
+    """
+    kind = AirflowFailException if work else KnownFailure
+    return kind(
+        f"{table} was not brought up to date by this run, and is complete through {complete_through} only: "
+        "the log of the task before this one says why"
+    )
 
 
 def account(table: str, asset: Asset, sources: Sequence[Asset], *, alone: bool = False) -> Any:
@@ -79,19 +93,18 @@ def _account(
     if row is None:
         raise AirflowFailException(f"{table} has never been written: is the stream running? `marketflow status`")
     complete_through, snapshot_id, newest_event_at, updated_at, accepted = row
+    work: dict[str, Any] = {}
+    for before in ti.task.upstream_task_ids:
+        work |= work_of(table, ti.xcom_pull(task_ids=before))
     if must_have_moved and updated_at < dag_run.start_date:
-        raise AirflowFailException(
-            f"{table} was not brought up to date by this run, and is complete through {complete_through} only: "
-            "the log of the task before this one says why"
-        )
+        raise not_moved(table, work, complete_through)
     facts = {
         "complete_through": complete_through.isoformat(),
         "snapshot_id": snapshot_id,
         "newest_event_at": newest_event_at.isoformat() if newest_event_at else None,
         "accepted_last_5_min": int(accepted),
     }
-    for before in ti.task.upstream_task_ids:
-        facts |= work_of(table, ti.xcom_pull(task_ids=before))
+    facts |= work
     for asset in ti.task.outlets:
         outlet_events[asset].extra = facts
     _log.info("%s: %s", table, facts)

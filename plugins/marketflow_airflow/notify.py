@@ -201,7 +201,7 @@ def run_timed_out(context: Mapping[str, Any]) -> None:
 async def deadline_missed(*, text: str, context: Any = None) -> str:
     """For a DeadlineAlert's AsyncCallback, which takes a plain coroutine with a `context` parameter.
 
-    The alert ends with the Dag's next run that succeeds: see `deadline_met`. A backfill's runs are all queued when it
+    The alert ends with the Dag's next run of another kind that succeeds: see `deadline_met`. A backfill's runs are all queued when it
     is made and wait for their turn: nobody is told of those.
     """
     given = context or {}
@@ -211,8 +211,8 @@ async def deadline_missed(*, text: str, context: Any = None) -> str:
 
 
 def deadline_met(context: Mapping[str, Any]) -> None:
-    """For a Dag's on_success_callback."""
-    if not is_trial():
+    """For a Dag's on_success_callback. A backfill's run that succeeds says nothing of the one that is late."""
+    if not is_trial() and _field(context.get("dag_run"), "run_type") != "backfill":
         recover(_deadline_key(context, ""))
 
 

@@ -8,12 +8,14 @@ from airflow.task.priority_strategy import PriorityWeightStrategy
 
 BACKFILL = 1
 EVERYTHING_ELSE = 10
-STREAM_STANDS_STILL = 20
-"""Of Dag stream_reset, which is for a stream that cannot go on: nothing goes before that."""
+SERVICES = 20
+"""Of the Dags on which the services depend: stream_reset is for a stream that cannot go on, the rounds of the other two
+are promised within a minute."""
+SERVICE_DAGS = frozenset({"stream_reset", "producers", "market_stream"})
 
 
 class ScheduleBeforeBackfill(PriorityWeightStrategy):
-    """Weight 1 for tasks of backfilled runs, 10 for others, 20 for those of stream_reset; a Dag's own order is nothing.
+    """Weight 1 for tasks of backfilled runs, 10 for others, 20 for the services' Dags; a Dag's own order is nothing.
 
     Known by the run's id, which Airflow begins with its type: the instance has no run yet when its weight is asked for.
     """
@@ -24,6 +26,6 @@ class ScheduleBeforeBackfill(PriorityWeightStrategy):
 
     def get_weight(self, ti: Any) -> int:
         """The weight of a task instance."""
-        if ti.dag_id == "stream_reset":
-            return STREAM_STANDS_STILL
+        if ti.dag_id in SERVICE_DAGS:
+            return SERVICES
         return BACKFILL if ti.run_id and ti.run_id.startswith("backfill__") else EVERYTHING_ELSE

@@ -163,7 +163,7 @@ class FeedsOperator(ServicesOperator):
 
 
 class StreamOperator(ServicesOperator):
-    """The Spark stream; one that has said nothing for three minutes is started again, ever more rarely."""
+    """The Spark stream; one of which a query has said nothing for three minutes is started again, ever more rarely."""
 
     def __init__(self, **kwargs: Any) -> None:
         """Its service is market-stream."""
@@ -187,10 +187,11 @@ class StreamOperator(ServicesOperator):
         conditions = stream_watch.conditions(progress, now, uptime_s) + of_kafka
         if progress.nothing_since_start(now, uptime_s):
             turn.unsure.add(stream_watch.STREAM)
-        if not stream_watch.hangs(progress, now, uptime_s):
+        hanging = stream_watch.hanging(progress, now, uptime_s)
+        if hanging is None:
             return conditions
         silent, *others = conditions
-        kept = restarted_or_told(connection, turn, silent, progress.newest_at)
+        kept = restarted_or_told(connection, turn, silent, hanging.since)
         return [] if kept is None else [kept, *others]
 
     def _kafka(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from marketflow_airflow import backfill_share
@@ -22,6 +23,7 @@ from marketflow_airflow.notify import JobEnded
 
 SPARK_POOL = "spark"
 EXIT_BUSY = 75
+XCOM_RETURN_KEY = BaseXCom.XCOM_RETURN_KEY
 # what py4j says in the job when its JVM is there no more
 _JVM_GONE = "Py4JNetworkError"
 # command, environment, and who gets the lines; the exit status
@@ -57,7 +59,7 @@ class SparkJobOperator(BaseOperator):
         `job` is the file's stem. `window_option` (`--hours`) is given with the start of the run's window.
         `only_when_scheduled` is added in scheduled runs, `forced_unless_scheduled` in all others: a person who asks
         for an hour wants that hour done, the schedule wants what is due. `retry_only_when_busy` is for a job whose
-        next run takes up whatever this one left. `share_in_backfills`: a backfill's runs have their jobs done one
+        next run takes up whatever this one left: it is tried again where a lock was held or it was ended from outside. `share_in_backfills`: a backfill's runs have their jobs done one
         after the other in one session, because starting one takes longer than an hour's work. `several_windows`:
         `window_option` takes a list with commas, and a backfill's job those of the runs that wait behind it too.
         """
@@ -120,21 +122,30 @@ class SparkJobOperator(BaseOperator):
 
             status = start(command, environment, say)
             if status == EXIT_BUSY:
+                self._keep(context, summary)
                 raise AirflowException(f"another process is writing the table, trying again later: {last}")
             if status != 0:
                 said = f"{self.job} ended with {status}: {last}"
-                if self.retry_only_when_busy:
-                    raise AirflowFailException(said)
+                self._keep(context, summary)
                 # what Airflow ended itself is not from outside
-                raise JobEnded(said) if (status < 0 or jvm_gone) and not self.told_to_end else AirflowException(said)
+                if (status < 0 or jvm_gone) and not self.told_to_end:
+                    raise JobEnded(said)
+                raise AirflowFailException(said) if self.retry_only_when_busy else AirflowException(said)
             return json.loads(summary.read_text()) if summary.exists() else None
+
+    @staticmethod
+    def _keep(context: Mapping[str, Any], summary: Path) -> None:
+        """What a job that failed did to other tables: their account tasks run all the same, and tell it."""
+        if summary.exists():
+            context["ti"].xcom_push(XCOM_RETURN_KEY, json.loads(summary.read_text()))
 
     def _as_child(self, command: Sequence[str], environment: Mapping[str, str], say: Callable[[str], None]) -> int:
         self._process = subprocess.Popen(  # noqa: S603 - our own script
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # a byte of the JVM's that is no text must not end the task before its job
             env=environment,
             start_new_session=True,
         )

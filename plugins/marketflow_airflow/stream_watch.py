@@ -25,9 +25,8 @@ BEHIND_MESSAGES = 10_000
 
 Offsets = Mapping[str, Mapping[int, int]]
 
-_NEWEST = "select at, event from ops.stream_progress order by at desc limit 1"
 _QUERIES = """
-select distinct on (query) query, event, at, input_rows_per_s, processed_rows_per_s, error
+select distinct on (query) query, event, at, error
 from ops.stream_progress where at > now() - interval '1 day' order by query, at desc
 """
 _READ = """
@@ -43,49 +42,70 @@ where query like 'bronze%%' and event = 'progress' and at > now() - interval '5 
 
 
 @dataclass(frozen=True)
+class Silence:
+    """One query that says nothing: its last word, None where it has said none, and how long ago that was."""
+
+    query: str
+    since: datetime | None
+    event: str | None
+    lasts: timedelta
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it lasts so long that a restart may help; a batch under way may say nothing."""
+        return self.lasts > (RESTART_AFTER_IN_BATCH if self.event == "started" else RESTART_AFTER)
+
+
+@dataclass(frozen=True)
 class Progress:
     """What the stream has said. Rates are of bronze over the last five minutes.
 
-    `terminated` has for each query whose newest word is that it ended, when, and why.
+    `newest` has of each query that said anything in the last day when it last did, and what. `terminated` has for
+    each whose newest word is that it ended, when, and why.
     """
 
-    newest_at: datetime | None
-    newest_event: str | None
+    newest: dict[str, tuple[datetime, str]]
     lag_messages: int
     input_rows_per_s: float
     processed_rows_per_s: float
     terminated: dict[str, tuple[datetime, str]]
 
-    def silence(self, now: datetime, uptime_s: float) -> timedelta:
-        """How long nothing was said; what was said before the start counts for nothing."""
-        uptime = timedelta(seconds=uptime_s)
-        return min(uptime, now - self.newest_at) if self.newest_at else uptime
+    def silences(self, now: datetime, uptime_s: float) -> list[Silence]:
+        """Of each query that is at work how long it has said nothing, the longest first.
+
+        What was said before the start counts for nothing. Where no query is at work, as before the first has begun,
+        the one silence is that of all together.
+        """
+        uptime, words = timedelta(seconds=uptime_s), self.newest.values()
+        at_work = [
+            Silence(query, at, event, now - at)
+            for query, (at, event) in self.newest.items()
+            if event != "terminated" and now - at <= uptime
+        ]
+        at, event = max(words, default=(None, None))
+        of_all = Silence("any query", at, event, min(uptime, now - at) if at else uptime)
+        return sorted(at_work, key=lambda one: (one.lasts, one.query), reverse=True) or [of_all]
 
     def nothing_since_start(self, now: datetime, uptime_s: float) -> bool:
         """Whether it has not said a word yet since it was started."""
-        return self.newest_at is None or now - self.newest_at > timedelta(seconds=uptime_s)
+        return all(now - at > timedelta(seconds=uptime_s) for at, _ in self.newest.values())
 
     def __str__(self) -> str:
         """One line for the log."""
-        said = f"{self.newest_event} at {self.newest_at:%H:%M:%S}" if self.newest_at else "nothing"
+        said = [f"{query} {event} at {at:%H:%M:%S}" for query, (at, event) in sorted(self.newest.items())]
         return (
-            f"last said {said}, {self.lag_messages} messages behind Kafka, "
+            f"last said: {', '.join(said) or 'nothing'}; {self.lag_messages} messages behind Kafka, "
             f"{self.input_rows_per_s:.0f} rows/s arrive, {self.processed_rows_per_s:.0f} rows/s can be processed"
         )
 
 
 def read(connection: psycopg.Connection[Any], end_offsets: Offsets) -> Progress:
     """Progress as ops.stream_progress and Kafka's own ends tell it."""
-    newest = connection.execute(_NEWEST).fetchone()
+    queries = connection.execute(_QUERIES).fetchall()
     rates = connection.execute(_RATES).fetchone() or (0, 0)
-    terminated = {
-        query: (at, error or "it was stopped")
-        for query, event, at, _, _, error in connection.execute(_QUERIES).fetchall()
-        if event == "terminated"
-    }
+    terminated = {query: (at, error or "it was stopped") for query, event, at, error in queries if event == "terminated"}
     return Progress(
-        newest_at=newest[0] if newest else None,
-        newest_event=newest[1] if newest else None,
+        newest={query: (at, event) for query, event, at, _ in queries},
         lag_messages=_lag(connection, end_offsets),
         input_rows_per_s=float(rates[0]),
         processed_rows_per_s=float(rates[1]),
@@ -141,9 +161,10 @@ def vanished(names: Iterable[str], offsets: Offsets, end_offsets: Offsets) -> li
 def conditions(progress: Progress, now: datetime, uptime_s: float) -> list[Condition]:
     """What is wrong with a stream that runs."""
     found = []
-    silence = progress.silence(now, uptime_s)
-    if silence > SILENT_AFTER:
-        detail = f"No batch started, ended or idled for {silence.total_seconds():.0f} s."
+    long = [one for one in progress.silences(now, uptime_s) if one.lasts > SILENT_AFTER]
+    if long:
+        words = [f"No batch of {one.query} started, ended or idled for {one.lasts.total_seconds():.0f} s." for one in long]
+        detail = " ".join(words)
         found.append(Condition(STREAM, "silent", detail))
     # what ended with the process before this one is to be expected
     began = now - timedelta(seconds=uptime_s)
@@ -160,7 +181,6 @@ def conditions(progress: Progress, now: datetime, uptime_s: float) -> list[Condi
     return found
 
 
-def hangs(progress: Progress, now: datetime, uptime_s: float) -> bool:
-    """Whether the stream has been silent for so long that a restart may help; a batch under way may say nothing."""
-    patience = RESTART_AFTER_IN_BATCH if progress.newest_event == "started" else RESTART_AFTER
-    return progress.silence(now, uptime_s) > patience
+def hanging(progress: Progress, now: datetime, uptime_s: float) -> Silence | None:
+    """The query that hangs, the one that has for longest where several do."""
+    return next((one for one in progress.silences(now, uptime_s) if one.hangs), None)

@@ -112,12 +112,29 @@ def test_a_job_whose_next_run_takes_up_the_rest_is_not_tried_again_for_its_own_f
         job(BROKEN, retry_only_when_busy=True).execute(context())
 
 
+@pytest.mark.parametrize("status", [1, 75])
+def test_what_a_job_that_failed_did_to_other_tables_is_kept(job, status):
+    kept = {}
+    source = f"{SUMMARY_OF_ITSELF}\nsys.exit({status})"
+    with pytest.raises(AirflowException):
+        job(source, retry_only_when_busy=True).execute(context() | {"ti": SimpleNamespace(xcom_push=kept.__setitem__)})
+    assert kept["return_value"]["arguments"] == []
+
+
+def test_bytes_that_are_no_text_do_not_end_the_task_before_its_job(job):
+    said = "import sys\nsys.stdout.buffer.write(b'\\xff\\n')\nsys.stdout.flush()"
+    assert job(f"{said}\n{SUMMARY_OF_ITSELF}").execute(context())["arguments"] == []
+
+
 def test_a_job_that_is_ended_from_outside_is_told_apart_from_one_that_fails(job, monkeypatch):
     with pytest.raises(JobEnded, match="work ended with -9: begun"):
         job("import os\nprint('begun', flush=True)\nos.kill(os.getpid(), 9)").execute(context())
     lost = "py4j.protocol.Py4JNetworkError: Answer from Java side is empty"
     with pytest.raises(JobEnded, match="work ended with 1: gold: not done"):
         job(f"print('{lost}')\nprint('gold: not done')\nraise SystemExit(1)").execute(context())
+    # also where the next run would take up the rest: AirflowFailException would forgo the retry
+    with pytest.raises(JobEnded, match="work ended with -9"):
+        job("import os\nos.kill(os.getpid(), 9)", retry_only_when_busy=True).execute(context())
     work = job("", share_in_backfills=True)
 
     def gone(*_):

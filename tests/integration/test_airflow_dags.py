@@ -188,7 +188,10 @@ def test_a_source_that_failed_makes_the_run_fail_and_no_other_sources_news_false
         for name in ALL
         if not name.startswith("bronze")
     }
-    assert set(emitted()) == {name for name in ALL if not name.startswith("bronze") and name != "silver.quotes"}
+    events = emitted()
+    assert set(events) == {name for name in ALL if not name.startswith("bronze") and name != "silver.quotes"}
+    # the job failed, and what it did to the others is told all the same
+    assert {(said["rows"], said["hours"]) for said in events.values()} == {(7, 2)}
 
 
 def test_books_that_do_not_balance_fail_the_account_of_their_table_alone(run, server):

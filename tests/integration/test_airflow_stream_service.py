@@ -92,6 +92,43 @@ def test_a_stream_that_spoke_while_no_round_looked_and_hangs_again_is_restarted_
     assert kinds == ["started", "silent", "silent", "restarted"]
 
 
+def test_one_query_that_hangs_is_not_hidden_by_the_others_that_speak(world, monkeypatch):
+    before = silent_since(world, monkeypatch, 4 * MINUTE)
+    for query, event in (("live_prices", "idle"), ("bronze_prices_raw", "progress"), ("bronze_quotes_raw", "terminated")):
+        told(world, event, datetime.now(UTC), query=query)
+
+    world.round(stream())
+    assert world.pid("market-stream") == before
+    kinds = dict(world.events("market-stream"))
+    assert "No batch of bronze_trades_raw started, ended or idled for 2" in kinds["silent"]
+
+    world.execute("update ops.service_event set at = at - interval '1 minute'")
+    told(world, "progress", datetime.now(UTC), query="bronze_prices_raw", batch_id=2)
+    world.round(stream())
+    assert world.pid("market-stream") != before
+    assert [event for event, _ in world.events("market-stream")][-2:] == ["silent", "restarted"]
+
+
+def test_a_batch_under_way_has_ten_minutes_whatever_the_others_say(world, monkeypatch):
+    before = silent_since(world, monkeypatch, 9 * MINUTE)
+    told(world, "started", datetime.now(UTC) - 8 * MINUTE, batch_id=2)
+    told(world, "idle", datetime.now(UTC), query="live_prices")
+    for _ in range(2):
+        world.round(stream())
+        world.execute("update ops.service_event set at = at - interval '1 minute'")
+    assert world.pid("market-stream") == before
+
+
+def test_a_query_that_this_start_has_not_is_not_waited_for(world, monkeypatch):
+    before = silent_since(world, monkeypatch, 60 * MINUTE)
+    up_for(world, monkeypatch, 30 * MINUTE)
+    told(world, "idle", datetime.now(UTC), query="live_prices")
+    for _ in range(2):
+        world.round(stream())
+        world.execute("update ops.service_event set at = at - interval '1 minute'")
+    assert world.pid("market-stream") == before
+
+
 @pytest.mark.parametrize("event", ["started", "progress", "idle", "terminated"])
 def test_a_stream_that_said_anything_lately_is_left_alone(world, monkeypatch, event):
     world.services(world.stage.definition("market-stream", SLEEPER, group="stream"))

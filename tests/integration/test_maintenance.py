@@ -138,6 +138,22 @@ def test_snapshots_outlive_the_promised_outage_by_a_day_and_at_least_a_hundred_a
         assert now - oldest == timedelta(hours=PROMISED_OUTAGE_HOURS + 24)
 
 
+def test_many_manifests_become_one_and_silver_goes_on_behind_that_commit(
+    bronze: Bronze, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits(bronze)
+    monkeypatch.setattr(maintenance, "_MOST_MANIFESTS", 5)
+    # the day is open, so no file of it is compacted
+    done = maintain(bronze, contracts.TRADES, NOON + 10 * MINUTE)
+    assert (done.rows, done.compacted.files_before, done.manifests_rewritten) == (6, 0, 6)
+    assert bronze.spark.table(f"{table_name(bronze.settings, contracts.TRADES)}.manifests").count() == 1
+    assert snapshots(bronze, contracts.TRADES)[0].operation == "replace"
+    batch_arrives(bronze, 6)
+    (commit,) = silver.advance(bronze.spark, bronze.settings, SOURCE)
+    assert commit.accounting.inserted == 1
+    lake_of.assert_silver_is(bronze.settings, lake_of.truth(bronze.topic, bronze.records))
+
+
 def test_a_table_whose_writer_is_at_work_is_busy_and_stops_no_other(bronze: Bronze) -> None:
     commits(bronze, 1)
     tables = (contracts.TRADES, contracts.REJECTED)

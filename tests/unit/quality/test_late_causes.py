@@ -184,7 +184,7 @@ def test_one_alert_a_layer_names_age_cause_and_command_and_what_follows_is_not_t
     assert (alert.key, alert.layer, alert.age_s) == ("layer:bronze", "bronze.trades_raw", 1200.0)
     assert alert.text.splitlines() == [
         "bronze.trades_raw is late: complete 20 min 0 s ago; so is bronze.ticker_raw",
-        "the stream works and is not behind: one of its queries may have ended",
+        "the stream works and is not behind: one of its queries may have ended or hang",
         "Run: marketflow sql stream",
     ]
     assert alert.more == {"tables": {"bronze.trades_raw": 1200.0, "bronze.ticker_raw": 720.0}}
