@@ -37,7 +37,8 @@ from marketflow_airflow.spark import SparkJobOperator
     tags=[Tag.SILVER, Tag.GOLD],
 )
 def advance():
-    # the next run is five minutes away and takes up whatever this one left: only a held lock, or a job that was killed, is worth another try
+    # the next run is five minutes away and takes up whatever this one left: only a held lock, or a job that was killed,
+    # is worth another try
     work = SparkJobOperator(task_id="work", job="advance", retries=1, retry_only_when_busy=True)
     assets = SILVER | {name: GOLD[name] for name in OPEN_HOUR_TABLES}
     for name, asset in assets.items():  # one named task each, so that each emits its own asset

@@ -10,8 +10,8 @@ A topic that is missing in Kafka is made, unless bronze has read of it before: t
 **By hand** *Trigger* with service market-stream, an action and a reason. Stop is graceful: the batch under way ends.
 Start and stop are kept, with your name, until somebody chooses otherwise.
 **Rerun** safe: it compares what should run with what runs. The stream is started again only after three minutes
-in which one of its queries had no batch that started, ended or idled (ten while one is under way), seen twice a minute apart; where that did not
-help, after 10 minutes, 30 minutes, then every two hours.
+in which one of its queries had no batch that started, ended or idled (ten while one is under way), seen twice a minute
+apart; where that did not help, after 10 minutes, 30 minutes, then every two hours.
 **Backfill** makes no sense here: it acts on the present. Nothing is lost while the stream is down: Kafka keeps it.
 **When it fails** the message says why the stream cannot be started, with its last words; `marketflow logs
 market-stream` shows more. A stream that lags does not fail the run: it is an event and a warning.

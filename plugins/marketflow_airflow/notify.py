@@ -201,8 +201,8 @@ def run_timed_out(context: Mapping[str, Any]) -> None:
 async def deadline_missed(*, text: str, context: Any = None) -> str:
     """For a DeadlineAlert's AsyncCallback, which takes a plain coroutine with a `context` parameter.
 
-    The alert ends with the Dag's next run of another kind that succeeds: see `deadline_met`. A backfill's runs are all queued when it
-    is made and wait for their turn: nobody is told of those.
+    The alert ends with the Dag's next run of another kind that succeeds: see `deadline_met`. A backfill's runs are all
+    queued when it is made and wait for their turn: nobody is told of those.
     """
     given = context or {}
     if _field(given.get("dag_run"), "run_type") == "backfill":

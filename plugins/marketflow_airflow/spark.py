@@ -59,9 +59,10 @@ class SparkJobOperator(BaseOperator):
         `job` is the file's stem. `window_option` (`--hours`) is given with the start of the run's window.
         `only_when_scheduled` is added in scheduled runs, `forced_unless_scheduled` in all others: a person who asks
         for an hour wants that hour done, the schedule wants what is due. `retry_only_when_busy` is for a job whose
-        next run takes up whatever this one left: it is tried again where a lock was held or it was ended from outside. `share_in_backfills`: a backfill's runs have their jobs done one
-        after the other in one session, because starting one takes longer than an hour's work. `several_windows`:
-        `window_option` takes a list with commas, and a backfill's job those of the runs that wait behind it too.
+        next run takes up whatever this one left: it is tried again where a lock was held or it was ended from outside.
+        `share_in_backfills`: a backfill's runs have their jobs done one after the other in one session, because
+        starting one takes longer than an hour's work. `several_windows`: `window_option` takes a list with commas, and
+        a backfill's job those of the runs that wait behind it too.
         """
         kwargs.setdefault("pool", SPARK_POOL)
         super().__init__(**kwargs)

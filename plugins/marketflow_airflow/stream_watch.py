@@ -103,7 +103,9 @@ def read(connection: psycopg.Connection[Any], end_offsets: Offsets) -> Progress:
     """Progress as ops.stream_progress and Kafka's own ends tell it."""
     queries = connection.execute(_QUERIES).fetchall()
     rates = connection.execute(_RATES).fetchone() or (0, 0)
-    terminated = {query: (at, error or "it was stopped") for query, event, at, error in queries if event == "terminated"}
+    terminated = {
+        query: (at, error or "it was stopped") for query, event, at, error in queries if event == "terminated"
+    }
     return Progress(
         newest={query: (at, event) for query, event, at, _ in queries},
         lag_messages=_lag(connection, end_offsets),
@@ -163,7 +165,9 @@ def conditions(progress: Progress, now: datetime, uptime_s: float) -> list[Condi
     found = []
     long = [one for one in progress.silences(now, uptime_s) if one.lasts > SILENT_AFTER]
     if long:
-        words = [f"No batch of {one.query} started, ended or idled for {one.lasts.total_seconds():.0f} s." for one in long]
+        words = [
+            f"No batch of {one.query} started, ended or idled for {one.lasts.total_seconds():.0f} s." for one in long
+        ]
         detail = " ".join(words)
         found.append(Condition(STREAM, "silent", detail))
     # what ended with the process before this one is to be expected

@@ -171,9 +171,7 @@ def test_the_schedule_goes_before_a_backfill(dags, dag_id):
             "backfill__2026-11-20T05:00:00+00:00",
         )
         weights = [task.weight_rule.get_weight(SimpleNamespace(run_id=run, dag_id=dag_id)) for run in run_ids]
-        assert weights == (
-            [20] * 4 if dag_id in ("stream_reset", "producers", "market_stream") else [10, 10, 10, 1]
-        )
+        assert weights == ([20] * 4 if dag_id in ("stream_reset", "producers", "market_stream") else [10, 10, 10, 1])
 
 
 def test_spark_applications_share_the_one_slot_pool_and_nothing_else_is_in_it(dags):

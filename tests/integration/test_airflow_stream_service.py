@@ -94,7 +94,11 @@ def test_a_stream_that_spoke_while_no_round_looked_and_hangs_again_is_restarted_
 
 def test_one_query_that_hangs_is_not_hidden_by_the_others_that_speak(world, monkeypatch):
     before = silent_since(world, monkeypatch, 4 * MINUTE)
-    for query, event in (("live_prices", "idle"), ("bronze_prices_raw", "progress"), ("bronze_quotes_raw", "terminated")):
+    for query, event in (
+        ("live_prices", "idle"),
+        ("bronze_prices_raw", "progress"),
+        ("bronze_quotes_raw", "terminated"),
+    ):
         told(world, event, datetime.now(UTC), query=query)
 
     world.round(stream())
