@@ -20,7 +20,7 @@ from marketflow.lake import readers
 from marketflow.paths import SQL_FOLDER
 from marketflow.settings import Settings
 from marketflow.verify import Problem, Report
-from marketflow.warehouse.checks import SAMPLE_ROWS, Check, Result, read_header, unjudged
+from marketflow.warehouse.checks import SAMPLE_ROWS, Check, Result, read_header, unasked, unjudged
 
 FOLDER = SQL_FOLDER / "lake" / "quality"
 JUDGED_LAYERS = ("bronze", "silver", "gold", "postgres")
@@ -79,7 +79,7 @@ def run_sql(settings: Settings, checks: Sequence[Check], since: datetime) -> lis
             for check in checks:
                 results.append(_ask(connection, check, since))
     except (duckdb.Error, MarketflowError, OSError) as error:
-        results += [unjudged(check, str(error)) for check in checks[len(results) :]]
+        results += [unasked(check, str(error)) for check in checks[len(results) :]]
     return results
 
 
@@ -111,7 +111,7 @@ def run_verify(settings: Settings, checks: Sequence[Check], hours: float) -> lis
             output=lambda line: None,
         )
     except (duckdb.Error, psycopg.OperationalError, KafkaException, MarketflowError, OSError) as error:
-        return [unjudged(check, str(error)) for check in checks]
+        return [unasked(check, str(error)) for check in checks]
     seconds = (time.monotonic() - started) / len(checks)
     return [_divided(check, report, seconds) for check in checks]
 

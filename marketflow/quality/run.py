@@ -34,6 +34,9 @@ FRESHNESS = Check(
     remedy="the command that stands with the layer",
 )
 POSTGRES_KEY = "postgres:away"
+UNASKED_KEY = "quality:unasked"
+# a lake that is away for a run or two is told of by what writes it
+UNASKED_FOR = timedelta(hours=1)
 Say = Callable[[str], None]
 
 
@@ -115,13 +118,15 @@ def run(
             quality_results.trim(connection)
     except psycopg.OperationalError as error:
         why = f"PostgreSQL does not answer: {str(error).strip()}"
-        report = Report(asked, [checks.unjudged(one, why) for one in chosen], recorded=False)
+        report = Report(asked, [checks.unasked(one, why) for one in chosen], recorded=False)
         if tell:
             away = Alert(POSTGRES_KEY, "PostgreSQL does not answer", why, "marketflow logs postgres")
             say(str(desk.tell(settings, away)))
         return report
     if tell:
         _tell(settings, results, say)
+        if not names:
+            _tell_of_unasked(settings, say)
     return Report(asked, results, recorded=True, told=tell)
 
 
@@ -145,9 +150,9 @@ def _in_postgres(settings: Settings, chosen: Sequence[Check], since: datetime) -
             except psycopg.OperationalError as error:
                 if connection.broken or connection.closed:
                     raise
-                results.append(checks.unjudged(check, str(error)))
+                results.append(checks.unasked(check, str(error)))
             except psycopg.Error as error:
-                results.append(checks.unjudged(check, str(error)))
+                results.append(checks.unasked(check, str(error)))
     return results
 
 
@@ -181,7 +186,7 @@ def tell_of_lateness(
 
 
 def _tell(settings: Settings, results: Sequence[Result], say: Say) -> None:
-    """A failed check is an alert until it passes; one that could not be judged changes nothing."""
+    """A failed check is an alert until it passes; one that could not be judged ends none."""
     outcomes = [desk.recover(settings, POSTGRES_KEY)]
     for result in results:
         if result.check is FRESHNESS:
@@ -193,6 +198,21 @@ def _tell(settings: Settings, results: Sequence[Result], say: Say) -> None:
     for outcome in outcomes:
         if outcome.what != "nothing":
             say(str(outcome))
+
+
+def _tell_of_unasked(settings: Settings, say: Say) -> None:
+    """Hard checks that could not be asked for an hour are one alert: nobody may take their silence for good news."""
+    with connect(settings) as connection:
+        found = quality_results.unasked(connection, UNASKED_FOR)
+    if not found:
+        outcome = desk.recover(settings, UNASKED_KEY)
+    else:
+        words = "; ".join(f"{one.name} since {one.since:%m-%d %H:%M} UTC: {one.why}" for one in found)
+        title = f"{len(found)} hard {'check' if len(found) == 1 else 'checks'} could not be asked for an hour"
+        command = f"marketflow quality history {found[0].name}"
+        outcome = desk.tell(settings, Alert(UNASKED_KEY, title, words, command, weight=len(found)))
+    if outcome.what != "nothing":
+        say(str(outcome))
 
 
 def _alert(result: Result) -> Alert:

@@ -35,6 +35,8 @@ _PARAMETER = re.compile(r"\$(\w+)")
 _FIELDS = ("Purpose", "Severity", "Owner", "Subject", "Gate", "A failing row", "What to do", "Parameters", "Grain")
 
 Severity = Literal["hard", "soft"]
+# with this begins what ops.quality_result says of a check that could not be asked
+UNASKED = "could not be asked: "
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -144,8 +146,13 @@ def run(connection: Connection, check: Check, since: datetime | None, rows: sql.
 
 
 def unjudged(check: Check, why: str) -> Result:
-    """What is said of a check that could not be asked."""
+    """What is said of a check that had nothing to look at."""
     return Result(check, datetime.now(UTC), "unjudged", f"could not be judged: {why}"[:1000])
+
+
+def unasked(check: Check, why: str) -> Result:
+    """What is said of a check that could not be asked: what it reads was away, or it took too long."""
+    return Result(check, datetime.now(UTC), "unjudged", f"{UNASKED}{why}"[:1000])
 
 
 def _doubles(table: Table) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg.rows import dict_row
@@ -12,7 +13,7 @@ from psycopg.rows import dict_row
 from marketflow.contracts.ops import QUALITY_RESULT
 from marketflow.settings import Settings
 from marketflow.warehouse import day_partitions, retention
-from marketflow.warehouse.checks import Connection, Result
+from marketflow.warehouse.checks import UNASKED, Connection, Result
 from marketflow.warehouse.connection import connect
 
 _NAMES = QUALITY_RESULT.column_names
@@ -20,6 +21,19 @@ _INSERT = (
     f"insert into ops.quality_result ({', '.join(_NAMES)}) values ({', '.join(f'%({name})s' for name in _NAMES)}) "  # noqa: S608 - the contract's own names
     "on conflict do nothing"
 )
+
+_UNASKED = """
+with lately as (
+    select check_name, checked_at, detail, detail like %(begins)s as unasked
+    from ops.quality_result
+    where stage = 'scheduled' and severity = 'hard' and checked_at > now() - interval '2 days'
+),
+asked as (select check_name, max(checked_at) as at from lately where not unasked group by check_name)
+select check_name, min(checked_at), (array_agg(detail order by checked_at desc))[1]
+from lately left join asked using (check_name)
+where unasked and (asked.at is null or checked_at > asked.at)
+group by check_name having min(checked_at) <= now() - %(least)s order by check_name
+"""
 
 
 def record(connection: Connection, results: Iterable[Result], run_id: str, stage: str) -> None:
@@ -41,6 +55,21 @@ def record(connection: Connection, results: Iterable[Result], run_id: str, stage
             "seconds": result.seconds,
         }
         connection.execute(_INSERT, row)
+
+
+@dataclass(frozen=True, slots=True)
+class Unasked:
+    """A check that could not be asked, since when, and why the last time."""
+
+    name: str
+    since: datetime
+    why: str
+
+
+def unasked(connection: Connection, least: timedelta) -> list[Unasked]:
+    """Hard checks that each run has failed to ask for at least so long, by name."""
+    rows = connection.execute(_UNASKED, {"begins": f"{UNASKED}%", "least": least}).fetchall()
+    return [Unasked(name, since, why.removeprefix(UNASKED)) for name, since, why in rows]
 
 
 def trim(connection: Connection) -> int:

@@ -180,7 +180,8 @@ class StreamOperator(ServicesOperator):
         # in this order: what is read meanwhile must not look as if Kafka had lost it
         offsets = stream_watch.read_up_to(connection)
         ends, of_kafka = self._kafka(settings, offsets)
-        progress = stream_watch.read(connection, ends)
+        longest = max(settings.bronze_trigger_s, settings.live_trigger_s)
+        progress = stream_watch.read(connection, ends, longest)
         self.log.info("%s", progress)
         if not ends:  # without Kafka the stream has nothing to say, and is no more silent than it has to be
             return of_kafka

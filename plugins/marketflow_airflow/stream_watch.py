@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import psycopg
 
 STREAM = "market-stream"
-# every query says something at least once a minute, idle or not
+# Every query says something at least once a minute, idle or not, where its trigger is no longer than this; a longer one
+# is waited for.
+ORDINARY_TRIGGER_S = 30
 SILENT_AFTER = timedelta(minutes=2)
 RESTART_AFTER = timedelta(minutes=3)
 # a batch under way says nothing until it ends, and after a long outage the first ones are the largest
@@ -50,18 +52,14 @@ class Silence:
     event: str | None
     lasts: timedelta
 
-    @property
-    def hangs(self) -> bool:
-        """Whether it lasts so long that a restart may help; a batch under way may say nothing."""
-        return self.lasts > (RESTART_AFTER_IN_BATCH if self.event == "started" else RESTART_AFTER)
-
 
 @dataclass(frozen=True)
 class Progress:
     """What the stream has said. Rates are of bronze over the last five minutes.
 
     `newest` has of each query that said anything in the last day when it last did, and what. `terminated` has for
-    each whose newest word is that it ended, when, and why.
+    each whose newest word is that it ended, when, and why. `slack` is by how much the longest trigger exceeds the
+    ordinary one.
     """
 
     newest: dict[str, tuple[datetime, str]]
@@ -69,6 +67,7 @@ class Progress:
     input_rows_per_s: float
     processed_rows_per_s: float
     terminated: dict[str, tuple[datetime, str]]
+    slack: timedelta = timedelta(0)
 
     def silences(self, now: datetime, uptime_s: float) -> list[Silence]:
         """Of each query that is at work how long it has said nothing, the longest first.
@@ -99,8 +98,8 @@ class Progress:
         )
 
 
-def read(connection: psycopg.Connection[Any], end_offsets: Offsets) -> Progress:
-    """Progress as ops.stream_progress and Kafka's own ends tell it."""
+def read(connection: psycopg.Connection[Any], end_offsets: Offsets, trigger_s: float = ORDINARY_TRIGGER_S) -> Progress:
+    """Progress as ops.stream_progress and Kafka's own ends tell it; `trigger_s` is the longest of its queries."""
     queries = connection.execute(_QUERIES).fetchall()
     rates = connection.execute(_RATES).fetchone() or (0, 0)
     terminated = {
@@ -112,6 +111,7 @@ def read(connection: psycopg.Connection[Any], end_offsets: Offsets) -> Progress:
         input_rows_per_s=float(rates[0]),
         processed_rows_per_s=float(rates[1]),
         terminated=terminated,
+        slack=timedelta(seconds=max(0.0, trigger_s - ORDINARY_TRIGGER_S)),
     )
 
 
@@ -163,7 +163,7 @@ def vanished(names: Iterable[str], offsets: Offsets, end_offsets: Offsets) -> li
 def conditions(progress: Progress, now: datetime, uptime_s: float) -> list[Condition]:
     """What is wrong with a stream that runs."""
     found = []
-    long = [one for one in progress.silences(now, uptime_s) if one.lasts > SILENT_AFTER]
+    long = [one for one in progress.silences(now, uptime_s) if one.lasts > SILENT_AFTER + progress.slack]
     if long:
         words = [
             f"No batch of {one.query} started, ended or idled for {one.lasts.total_seconds():.0f} s." for one in long
@@ -186,5 +186,9 @@ def conditions(progress: Progress, now: datetime, uptime_s: float) -> list[Condi
 
 
 def hanging(progress: Progress, now: datetime, uptime_s: float) -> Silence | None:
-    """The query that hangs, the one that has for longest where several do."""
-    return next((one for one in progress.silences(now, uptime_s) if one.hangs), None)
+    """A query that has been silent for so long that a restart may help; a batch under way may say nothing."""
+    for one in progress.silences(now, uptime_s):
+        patience = RESTART_AFTER_IN_BATCH if one.event == "started" else RESTART_AFTER
+        if one.lasts > patience + progress.slack:
+            return one
+    return None

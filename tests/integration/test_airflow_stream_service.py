@@ -123,6 +123,16 @@ def test_a_batch_under_way_has_ten_minutes_whatever_the_others_say(world, monkey
     assert world.pid("market-stream") == before
 
 
+def test_a_stream_that_is_set_to_work_every_five_minutes_may_be_silent_for_as_long(world, monkeypatch):
+    before = silent_since(world, monkeypatch, 6 * MINUTE)
+    monkeypatch.setenv("MARKETFLOW_BRONZE_TRIGGER_S", "300")
+    for _ in range(2):
+        world.round(stream())
+        world.execute("update ops.service_event set at = at - interval '1 minute'")
+    assert world.pid("market-stream") == before
+    assert [event for event, _ in world.events("market-stream")] == ["started"]
+
+
 def test_a_query_that_this_start_has_not_is_not_waited_for(world, monkeypatch):
     before = silent_since(world, monkeypatch, 60 * MINUTE)
     up_for(world, monkeypatch, 30 * MINUTE)

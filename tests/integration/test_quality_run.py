@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -278,6 +279,25 @@ def test_a_lake_that_cannot_be_read_leaves_its_checks_unjudged_and_ends_no_alert
     assert hook.bodies == []
 
 
+def test_hard_checks_that_nobody_could_ask_for_an_hour_are_one_alert_until_they_can_be_asked(
+    settings: Settings, hook: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = settings.model_copy(update={"s3_port": free_ports(1)[0]})
+    # only runs of all checks tell of it, and all are this one here
+    mine = [one for one in quality.every_check() if one.name == "bars_are_of_trades"]
+    monkeypatch.setattr(quality, "every_check", lambda: mine)
+    quality.run(away)
+    assert hook.bodies == []
+    monkeypatch.setattr(quality, "UNASKED_FOR", timedelta(0))
+    quality.run(away)
+    quality.run(away)
+    ((key, status, text),) = hook.said("key", "status", "text")
+    assert (key, status) == ("quality:unasked", "firing")
+    assert text.startswith("1 hard check could not be asked for an hour\nbars_are_of_trades since ")
+    quality.run(settings)
+    assert hook.said("key", "status")[1:] == [("quality:unasked", "resolved")]
+
+
 def test_a_table_that_the_catalog_lacks_leaves_the_lakes_checks_unjudged_and_all_else_is_kept(
     world: World, settings: Settings
 ) -> None:
@@ -300,7 +320,7 @@ def test_a_table_that_the_catalog_lacks_leaves_the_lakes_checks_unjudged_and_all
         "quotes_are_not_crossed": "unjudged",
     }
     (said,) = [one.detail for one in report.results if one.name == "quotes_are_not_crossed"]
-    assert said == "could not be judged: silver.quotes of dataset quality is not in the catalog: run `make up`"
+    assert said == "could not be asked: silver.quotes of dataset quality is not in the catalog: run `make up`"
     assert {row["check_name"] for row in quality_results.history(settings, None, 100)} == set(names)
 
 
