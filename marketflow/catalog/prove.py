@@ -86,7 +86,7 @@ def prove(settings: Settings, client: Any, ask_athena: AskAthena | None = None) 
 def statement(table: GlueTable, partitions: Sequence[GluePartition]) -> str:
     """The one query in DuckDB's words: a row with every column, and how many there are beside it.
 
-    Not materialized: so the rows are counted by the files' footers, and one row is read.
+    DuckDB counts the rows by the files' footers, and reads one.
     """
     columns = [*table.columns, *table.keys]
     listed = ", ".join(_quoted_name(column.name) for column in columns)
@@ -98,7 +98,7 @@ def statement(table: GlueTable, partitions: Sequence[GluePartition]) -> str:
         # a column that some files lack is null there, as the catalog's readers have it
         source = f"read_parquet([{files}], hive_partitioning = true, hive_types = {{{types}}}, union_by_name = true)"
     return (
-        f"with found as not materialized (select {listed} from {source}) "  # noqa: S608 - names and addresses of the catalog, quoted
+        f"with found as (select {listed} from {source}) "  # noqa: S608 - names and addresses of the catalog, quoted
         "select (select count(*) from found) as row_count, * from found limit 1"
     )
 
