@@ -32,9 +32,8 @@ write its hour again with Dag {owner}. `marketflow quality history --table {tabl
 def publication(table: str) -> None:
     """Declare the Dag of one gold table."""
     short = table.removeprefix("gold.")
-    # a daily table has news once a day, after midnight; where that was late nobody is to wait for the next day's run
-    often = table in OPEN_HOUR_TABLES
-    cron, again = ("*/15 * * * *", "every 15 minutes") if often else ("20 3-23 * * *", "each hour, 03:20 to 23:20 UTC")
+    often = table in OPEN_HOUR_TABLES  # a daily table has news once a day, after midnight
+    cron, again = ("*/15 * * * *", "every 15 minutes") if often else ("20 3 * * *", "once a day at 03:20 UTC")
     hours, late = (1, "an hour") if often else (25, "25 hours")
 
     @dag(

@@ -116,6 +116,7 @@ def run(
         with connect(settings) as connection:
             quality_results.record(connection, results, asked, "scheduled")
             quality_results.trim(connection)
+            unasked = quality_results.unasked(connection, UNASKED_FOR)
     except psycopg.OperationalError as error:
         why = f"PostgreSQL does not answer: {str(error).strip()}"
         report = Report(asked, [checks.unasked(one, why) for one in chosen], recorded=False)
@@ -126,7 +127,7 @@ def run(
     if tell:
         _tell(settings, results, say)
         if not names:
-            _tell_of_unasked(settings, say)
+            _tell_of_unasked(settings, unasked, say)
     return Report(asked, results, recorded=True, told=tell)
 
 
@@ -200,10 +201,8 @@ def _tell(settings: Settings, results: Sequence[Result], say: Say) -> None:
             say(str(outcome))
 
 
-def _tell_of_unasked(settings: Settings, say: Say) -> None:
+def _tell_of_unasked(settings: Settings, found: Sequence[quality_results.Unasked], say: Say) -> None:
     """Hard checks that could not be asked for an hour are one alert: nobody may take their silence for good news."""
-    with connect(settings) as connection:
-        found = quality_results.unasked(connection, UNASKED_FOR)
     if not found:
         outcome = desk.recover(settings, UNASKED_KEY)
     else:

@@ -122,12 +122,12 @@ class SparkJobOperator(BaseOperator):
                 self.log.info("%s", line.rstrip())
 
             status = start(command, environment, say)
-            if status == EXIT_BUSY:
+            if status != 0:
                 self._keep(context, summary)
+            if status == EXIT_BUSY:
                 raise AirflowException(f"another process is writing the table, trying again later: {last}")
             if status != 0:
                 said = f"{self.job} ended with {status}: {last}"
-                self._keep(context, summary)
                 # what Airflow ended itself is not from outside
                 if (status < 0 or jvm_gone) and not self.told_to_end:
                     raise JobEnded(said)

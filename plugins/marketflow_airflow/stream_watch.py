@@ -18,6 +18,7 @@ STREAM = "market-stream"
 # is waited for.
 ORDINARY_TRIGGER_S = 30
 SILENT_AFTER = timedelta(minutes=2)
+SILENT_AFTER_IN_BATCH = timedelta(minutes=5)
 RESTART_AFTER = timedelta(minutes=3)
 # a batch under way says nothing until it ends, and after a long outage the first ones are the largest
 RESTART_AFTER_IN_BATCH = timedelta(minutes=10)
@@ -51,6 +52,10 @@ class Silence:
     since: datetime | None
     event: str | None
     lasts: timedelta
+
+    def exceeds(self, idle: timedelta, in_batch: timedelta) -> bool:
+        """Whether it lasts longer than a query may be silent: one with a batch under way for longer."""
+        return self.lasts > (in_batch if self.event == "started" else idle)
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,8 @@ def vanished(names: Iterable[str], offsets: Offsets, end_offsets: Offsets) -> li
 def conditions(progress: Progress, now: datetime, uptime_s: float) -> list[Condition]:
     """What is wrong with a stream that runs."""
     found = []
-    long = [one for one in progress.silences(now, uptime_s) if one.lasts > SILENT_AFTER + progress.slack]
+    idle, in_batch = SILENT_AFTER + progress.slack, SILENT_AFTER_IN_BATCH + progress.slack
+    long = [one for one in progress.silences(now, uptime_s) if one.exceeds(idle, in_batch)]
     if long:
         words = [
             f"No batch of {one.query} started, ended or idled for {one.lasts.total_seconds():.0f} s." for one in long
@@ -187,8 +193,5 @@ def conditions(progress: Progress, now: datetime, uptime_s: float) -> list[Condi
 
 def hanging(progress: Progress, now: datetime, uptime_s: float) -> Silence | None:
     """A query that has been silent for so long that a restart may help; a batch under way may say nothing."""
-    for one in progress.silences(now, uptime_s):
-        patience = RESTART_AFTER_IN_BATCH if one.event == "started" else RESTART_AFTER
-        if one.lasts > patience + progress.slack:
-            return one
-    return None
+    idle, in_batch = RESTART_AFTER + progress.slack, RESTART_AFTER_IN_BATCH + progress.slack
+    return next((one for one in progress.silences(now, uptime_s) if one.exceeds(idle, in_batch)), None)

@@ -123,6 +123,14 @@ def test_a_batch_under_way_has_ten_minutes_whatever_the_others_say(world, monkey
     assert world.pid("market-stream") == before
 
 
+def test_a_batch_of_four_minutes_is_not_told_of_as_silence(world, monkeypatch):
+    silent_since(world, monkeypatch, 5 * MINUTE)
+    told(world, "started", datetime.now(UTC) - 4 * MINUTE, batch_id=2)
+    told(world, "idle", datetime.now(UTC), query="live_prices")
+    world.round(stream())
+    assert [event for event, _ in world.events("market-stream")] == ["started"]
+
+
 def test_a_stream_that_is_set_to_work_every_five_minutes_may_be_silent_for_as_long(world, monkeypatch):
     before = silent_since(world, monkeypatch, 6 * MINUTE)
     monkeypatch.setenv("MARKETFLOW_BRONZE_TRIGGER_S", "300")
